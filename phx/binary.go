@@ -53,6 +53,9 @@ func DecodeBinary(from Sender, frame []byte) (Message, error) {
 		*field = name(text)
 		at += n
 	}
+	if frame[0] == binaryReply && m.Status == "" {
+		return Message{}, fail(KindEnvelope, 0, "reply without a status")
+	}
 	m.Payload = frame[at:]
 	return m, nil
 }
