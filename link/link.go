@@ -1,0 +1,322 @@
+package link
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ganglion-iot/ganglion/fwup"
+)
+
+// maxPending is how many status reports wait for a connection.
+const maxPending = 8
+
+// apiVersion is the level of the device protocol spoken here.
+const apiVersion = "2.3.0"
+
+// Link is one device's connection to its server. Make it with New, then call
+// Run once.
+type Link struct {
+	opts    Options
+	updater *updater
+	backoff backoff
+
+	mu        sync.Mutex
+	session   *session // nil while disconnected
+	pending   []map[string]any
+	lastTold  time.Time
+	lastStage Stage
+	lastPct   int
+
+	reboot chan struct{}   // an update was written: restart
+	work   sync.WaitGroup  // the update in progress
+	clock  time.Duration   // how far the server's clock is ahead of ours, for signing
+	life   context.Context // of Run; updates live as long
+}
+
+var _ reporter = (*Link)(nil)
+
+// New checks the options and makes a Link. It does no I/O.
+func New(o Options) (*Link, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{opts: o, backoff: backoff{base: o.Backoff}, reboot: make(chan struct{}, 1)}
+	if l.opts.Client == nil {
+		l.opts.Client = DefaultClient{Logger: o.Logger}
+	}
+	l.updater = &updater{opts: l.opts, report: l, keys: append([]fwup.PublicKey(nil), o.PublicKeys...)}
+	return l, nil
+}
+
+// Run keeps the device connected until ctx ends, or until the device must
+// restart: then it returns ErrRebooting, after the Client's Reboot returned.
+// An update in progress is stopped and its download kept.
+func (l *Link) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.work.Wait()
+	defer cancel()
+	l.life = ctx
+	endpoint, err := l.opts.endpoint()
+	if err != nil {
+		return err
+	}
+	if l.opts.WaitForNetwork {
+		if err := l.opts.reachable(ctx, hostPort(endpoint)); err != nil {
+			return err
+		}
+	}
+	unproven := l.watchProof(ctx)
+	for {
+		err := l.connect(ctx, endpoint.String(), unproven)
+		if errors.Is(err, ErrRebooting) || ctx.Err() != nil {
+			return err
+		}
+		l.opts.Client.Disconnected(err)
+		if stop := l.wait(ctx, l.backoff.next(), unproven); stop != nil {
+			return stop
+		}
+	}
+}
+
+// wait pauses between connections; an update may finish meanwhile.
+func (l *Link) wait(ctx context.Context, d time.Duration, unproven <-chan time.Time) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+			return nil
+		case <-l.reboot:
+			if err := l.restart(ctx); err != nil {
+				return err
+			}
+		case <-unproven:
+			if err := l.giveUpProof(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// restart asks the Client to reboot.
+func (l *Link) restart(ctx context.Context) error {
+	if err := l.opts.Client.Reboot(ctx); err != nil {
+		l.opts.Logger.Error("reboot failed", "error", err)
+		return nil
+	}
+	return ErrRebooting
+}
+
+// watchProof arms the time in which an unproven firmware must be accepted by
+// the server.
+func (l *Link) watchProof(ctx context.Context) <-chan time.Time {
+	if l.opts.ValidateWithin < 0 {
+		return nil
+	}
+	running, err := l.opts.Slots.Running(ctx)
+	if err != nil || running.Validated {
+		return nil
+	}
+	return time.After(l.opts.ValidateWithin)
+}
+
+// giveUpProof restarts a device whose new firmware could not reach the
+// server, so that the boot loader counts the boot and in the end falls back.
+func (l *Link) giveUpProof(ctx context.Context) error {
+	running, err := l.opts.Slots.Running(ctx)
+	if err != nil || running.Validated {
+		return nil //nolint:nilerr // unreadable slots are reported by the join; do not reboot for them
+	}
+	l.opts.Logger.Error("the new firmware was not accepted in time; restarting to fall back", "within", l.opts.ValidateWithin)
+	return l.restart(ctx)
+}
+
+// status implements reporter: keep says that the report must survive a
+// broken connection.
+func (l *Link) status(payload map[string]any, keep bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.session; s != nil && s.push("status_update", payload) == nil {
+		return
+	}
+	if keep {
+		l.pending = append(l.pending, payload)
+		l.pending = l.pending[max(0, len(l.pending)-maxPending):]
+	}
+}
+
+// progress implements reporter: at most one report per progressPause, but the
+// first and the last of each stage always.
+func (l *Link) progress(stage Stage, percent int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if stage == l.lastStage && percent == l.lastPct {
+		return
+	}
+	if stage == l.lastStage && percent < 100 && percent > l.lastPct && now.Sub(l.lastTold) < progressPause {
+		return
+	}
+	l.lastTold, l.lastStage, l.lastPct = now, stage, percent
+	if l.session != nil {
+		_ = l.session.push("fwup_progress", map[string]any{"stage": stage, "value": percent}) // a broken connection shows in its reader
+	}
+}
+
+// joinParams is what the device says about itself.
+func (l *Link) joinParams(running Running) map[string]any {
+	params := make(map[string]any, len(running.Values)+8)
+	for k, v := range running.Values {
+		params[k] = v
+	}
+	params["device_api_version"] = apiVersion
+	params["fwup_version"] = l.opts.FwupVersion
+	params["currently_downloading_uuid"] = nil
+	if uuid := l.updater.downloading(); uuid != "" {
+		params["currently_downloading_uuid"] = uuid
+	}
+	if l.opts.RequestKeys || len(l.opts.PublicKeys) == 0 {
+		params["fwup_public_keys"] = "on_connect"
+	}
+	params["meta"] = map[string]any{
+		"firmware_validated":            running.Validated,
+		"firmware_auto_revert_detected": running.AutoReverted,
+	}
+	return params
+}
+
+// joined is called when the server accepted the device: reports that waited
+// go out, and a firmware that proved itself is marked good.
+func (l *Link) joined(ctx context.Context, s *session, running Running) {
+	l.backoff.reset()
+	l.mu.Lock()
+	l.session = s
+	pending := l.pending
+	l.pending = nil
+	l.mu.Unlock()
+	l.opts.Client.Connected()
+	for _, p := range pending {
+		l.status(p, true)
+	}
+	if !running.Validated {
+		l.validate(ctx, s)
+	}
+}
+
+func (l *Link) validate(ctx context.Context, s *session) {
+	if err := l.opts.Client.Validate(ctx); err != nil {
+		l.opts.Logger.Error("the new firmware is not good", "error", err)
+		return
+	}
+	if err := l.opts.Slots.Validate(ctx); err != nil {
+		l.opts.Logger.Error("could not mark the firmware good", "error", err)
+		return
+	}
+	if err := s.push("firmware_validated", struct{}{}); err != nil {
+		// The next join says it again.
+		l.opts.Logger.Warn("could not report the validation", "error", err)
+	}
+}
+
+func (l *Link) left() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.session = nil
+}
+
+// offer is the payload of an update event.
+type offer struct {
+	URL      *string `json:"firmware_url"`
+	Size     int64   `json:"size"`
+	Checksum *string `json:"checksum"`
+	Meta     *struct {
+		UUID          string  `json:"uuid"`
+		Product       string  `json:"product"`
+		Version       string  `json:"version"`
+		Platform      string  `json:"platform"`
+		Architecture  string  `json:"architecture"`
+		Author        *string `json:"author"`
+		Description   *string `json:"description"`
+		VCSIdentifier *string `json:"vcs_identifier"`
+		Misc          *string `json:"misc"`
+	} `json:"firmware_meta"`
+}
+
+func parseOffer(payload []byte) (Update, error) {
+	var o offer
+	if err := json.Unmarshal(payload, &o); err != nil {
+		return Update{}, fmt.Errorf("update: %w", err)
+	}
+	if o.Meta == nil || o.URL == nil || *o.URL == "" || o.Meta.UUID == "" {
+		return Update{}, errors.New("update: firmware_meta and firmware_url are needed")
+	}
+	m := o.Meta
+	return Update{URL: *o.URL, Size: o.Size, Checksum: text(o.Checksum), Firmware: Firmware{
+		UUID: m.UUID, Product: m.Product, Version: m.Version, Platform: m.Platform, Architecture: m.Architecture,
+		Author: text(m.Author), Description: text(m.Description), VCSIdentifier: text(m.VCSIdentifier), Misc: text(m.Misc),
+	}}, nil
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// startUpdate begins an update unless one runs. It goes on across
+// reconnects, until Run ends.
+func (l *Link) startUpdate(payload []byte, running Firmware) {
+	o, err := parseOffer(payload)
+	if err != nil {
+		l.opts.Logger.Warn("offer not understood", "error", err)
+		return
+	}
+	if !l.updater.begin(o.Firmware.UUID) {
+		return
+	}
+	l.work.Go(func() {
+		done := l.updater.run(l.life, o, running)
+		if done {
+			// Stay busy: nothing may start between the written slot and the restart.
+			l.reboot <- struct{}{}
+			return
+		}
+		l.updater.end()
+	})
+}
+
+// setKeys takes the firmware keys of the server, if it was asked for them. An
+// empty list changes nothing.
+func (l *Link) setKeys(payload []byte) {
+	if !l.opts.RequestKeys && len(l.opts.PublicKeys) > 0 {
+		return // pinned
+	}
+	var msg struct {
+		Keys []any `json:"keys"`
+	}
+	if err := json.Unmarshal(payload, &msg); err != nil {
+		l.opts.Logger.Warn("keys not understood", "error", err)
+		return
+	}
+	var keys []fwup.PublicKey
+	for _, k := range msg.Keys {
+		s, ok := k.(string)
+		if !ok {
+			continue
+		}
+		if key, err := fwup.ParsePublicKey([]byte(s)); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) > 0 {
+		l.updater.setKeys(keys)
+	}
+}
