@@ -70,10 +70,10 @@ func Present(h http.Header) bool {
 	return false
 }
 
-// Parse reads the headers. It fails with ErrMissing if there are none, with
+// ParseNH1 reads the headers. It fails with ErrMissing if there are none, with
 // ErrMalformed if one is absent, repeated, too long or ill-formed, and with
 // ErrBounds if verifying would cost too much or too little.
-func Parse(h http.Header) (Credentials, error) {
+func ParseNH1(h http.Header) (Credentials, error) {
 	if !Present(h) {
 		return Credentials{}, ErrMissing
 	}

@@ -98,17 +98,15 @@ func (c Credentials) Verify(secret string, now time.Time, maxAge, skew time.Dura
 	return c.token.claim.identifier, nil
 }
 
-// Sign makes the headers by which the device identifier proves at time at that
-// it knows the secret of key. It fails if the identifier is not 1 to 255 bytes
-// of UTF-8, or if the platform's crypto policy forbids the derivation.
-func Sign(key, secret, identifier string, at time.Time) (http.Header, error) {
-	if !validIdentifier(identifier) {
-		return nil, fmt.Errorf("nh1: identifier must be 1 to %d bytes of UTF-8", MaxIdentifier)
-	}
+// SignNH1 makes the headers by which the device identifier proves at time at
+// that it knows the secret of key. Servers refuse an identifier that is not 1
+// to 255 bytes of UTF-8.
+func SignNH1(key, secret, identifier string, at time.Time) http.Header {
 	seconds := at.Unix()
 	dk, err := pbkdf2.Key(sha256.New, secret, salt(signAlg, key, seconds), signIterations, signKeyLength)
 	if err != nil {
-		return nil, fmt.Errorf("nh1: derive key: %w", err)
+		// Only key lengths and parameters that are constants here can fail.
+		panic("nh1: derive key: " + err.Error())
 	}
 	term := appendClaim(nil, claim{identifier: identifier, signedAt: seconds * 1000, maxAge: signMaxAge})
 	signed := protectedHS256 + "." + encoding.EncodeToString(term)
@@ -117,7 +115,7 @@ func Sign(key, secret, identifier string, at time.Time) (http.Header, error) {
 	h.Set(HeaderKey, key)
 	h.Set(HeaderTime, strconv.FormatInt(seconds, 10))
 	h.Set(HeaderSignature, signed+"."+encoding.EncodeToString(mac(sha256.New, dk, signed)))
-	return h, nil
+	return h
 }
 
 func mac(newHash func() hash.Hash, key []byte, text string) []byte {
