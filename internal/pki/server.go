@@ -56,7 +56,7 @@ func LoadOrCreateServerCertificate(dir string, hosts []string) (cert tls.Certifi
 		return cert, "", fmt.Errorf("server certificate: %w", err)
 	}
 	pair, err := issue(authority, &x509.Certificate{
-		Subject:     pkix.Name{CommonName: names[len(names)-1]},
+		Subject:     pkix.Name{CommonName: "Ganglion device listener"},
 		DNSNames:    names,
 		IPAddresses: addresses,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
