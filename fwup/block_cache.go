@@ -1,0 +1,432 @@
+package fwup
+
+import (
+	"bytes"
+	"container/list"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+const (
+	// segmentSize is the unit of all reads and writes of a destination, in
+	// bytes. Images therefore grow to multiples of it.
+	segmentSize = 128 << 10
+	// segmentBlocks is the number of 512-byte blocks in a segment.
+	segmentBlocks = segmentSize / blockSize
+	// defaultCacheSize is the memory that holds what is not yet written.
+	defaultCacheSize = 8 << 20
+)
+
+// segment is a piece of the destination in memory. Each of its blocks is
+// unknown, known (as on the destination) or dirty (to be written).
+type segment struct {
+	index  int64 // offset / segmentSize
+	known  bitmap
+	dirty  bitmap
+	last   bitmap // to be written after all else: boot records, environments
+	data   []byte
+	recent *list.Element
+}
+
+// bitmap has one bit for each block of a segment.
+type bitmap [segmentBlocks / 64]uint64
+
+func (b *bitmap) set(from, to int) {
+	for i := from; i < to; i++ {
+		b[i/64] |= 1 << (i % 64)
+	}
+}
+func (b *bitmap) has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
+func (b *bitmap) all(from, to int) bool {
+	for i := from; i < to; i++ {
+		if !b.has(i) {
+			return false
+		}
+	}
+	return true
+}
+func (b bitmap) any() bool { return b != bitmap{} }
+
+// without returns the bits of b that are not in other.
+func (b bitmap) without(other bitmap) bitmap {
+	for i := range b {
+		b[i] &^= other[i]
+	}
+	return b
+}
+
+// blockCache holds what is read from and written to a device in segments of
+// 128 KiB. Streamed writes go out when their segment is complete; the rest
+// when memory runs short or at the end, the segment not touched for longest
+// first. Segments marked last follow behind a Sync, so that a power cut finds
+// the new content complete before anything points at it.
+//
+// It is not for use by several goroutines.
+type blockCache struct {
+	dev      BlockDevice
+	segments map[int64]*segment
+	recent   *list.List // of *segment, longest untouched first
+	most     int        // segments held
+	spare    [][]byte
+	scratch  []byte // a segment's worth
+
+	trimmed   [][2]int64     // ranges of segments that read as zero,
+	rewritten map[int64]bool // but for these
+
+	limit    int64 // hard end of the destination in bytes
+	verify   bool  // read back and compare what was written
+	minimize bool  // read first, do not write what is there already
+	unsynced bool  // something was written since the last Sync
+
+	// beforeLast runs before the first segment marked last is written, after
+	// everything before it is durable.
+	beforeLast func() error
+	preparing  bool
+}
+
+func newBlockCache(dev BlockDevice, size, maxSize int64) (*blockCache, error) {
+	if size <= 0 {
+		size = defaultCacheSize
+	}
+	c := &blockCache{
+		dev: dev, segments: map[int64]*segment{}, recent: list.New(), limit: math.MaxInt64,
+		most:    int(max(1<<20, min(size, 1<<30)) / segmentSize),
+		scratch: make([]byte, segmentSize), rewritten: map[int64]bool{},
+	}
+	if maxSize > 0 {
+		c.limit = maxSize
+	}
+	if g, ok := dev.(Grower); ok && !g.Growable() {
+		end, err := dev.Size()
+		if err != nil {
+			return nil, fmt.Errorf("size of the destination: %w", err)
+		}
+		c.limit = min(c.limit, end)
+	}
+	return c, nil
+}
+
+// ReadAt reads what the destination will hold; past its end that is zero.
+func (c *blockCache) ReadAt(p []byte, off int64) (int, error) {
+	if err := checkRange(off, len(p)); err != nil {
+		return 0, err
+	}
+	for done := 0; done < len(p); {
+		s, at, n, err := c.at(off+int64(done), len(p)-done)
+		if err != nil {
+			return done, err
+		}
+		if err := c.load(s, at/blockSize, (at+n+blockSize-1)/blockSize); err != nil {
+			return done, err
+		}
+		done += copy(p[done:], s.data[at:at+n])
+	}
+	return len(p), nil
+}
+
+// WriteAt keeps p to be written later.
+func (c *blockCache) WriteAt(p []byte, off int64) (int, error) {
+	return c.write(p, off, false, false)
+}
+
+// stream writes p, which continues a sequential write: segments that it
+// completes are written at once.
+func (c *blockCache) stream(p []byte, off int64) error {
+	_, err := c.write(p, off, true, false)
+	return err
+}
+
+// writeLast keeps p to be written after all else.
+func (c *blockCache) writeLast(p []byte, off int64) error {
+	_, err := c.write(p, off, false, true)
+	return err
+}
+
+func (c *blockCache) write(p []byte, off int64, stream, last bool) (int, error) {
+	if err := checkRange(off, len(p)); err != nil {
+		return 0, err
+	}
+	for done := 0; done < len(p); {
+		s, at, n, err := c.at(off+int64(done), len(p)-done)
+		if err != nil {
+			return done, err
+		}
+		first, end := at/blockSize, (at+n+blockSize-1)/blockSize
+		if at%blockSize != 0 || n%blockSize != 0 {
+			if err := c.load(s, first, end); err != nil {
+				return done, err
+			}
+		}
+		copy(s.data[at:], p[done:done+n])
+		s.known.set(first, end)
+		s.dirty.set(first, end)
+		if last {
+			s.last.set(first, end)
+		}
+		done += n
+		if stream && at+n == segmentSize && !s.last.any() {
+			if err := c.writeOut(s); err != nil {
+				return done, err
+			}
+			c.drop(s)
+		}
+	}
+	return len(p), nil
+}
+
+// trim makes the whole segments inside the range read as zero, without
+// writing them.
+func (c *blockCache) trim(off, size int64) error {
+	if err := checkRange(off, 0); err != nil || size < 0 || size > math.MaxInt64-off {
+		return errOutOfRange
+	}
+	r := [2]int64{(off + segmentSize - 1) / segmentSize, (off + size) / segmentSize}
+	if r[0] >= r[1] {
+		return nil
+	}
+	for i, s := range c.segments {
+		if r[0] <= i && i < r[1] {
+			c.drop(s)
+		}
+	}
+	for i := range c.rewritten {
+		if r[0] <= i && i < r[1] {
+			delete(c.rewritten, i)
+		}
+	}
+	c.trimmed = append(c.trimmed, r)
+	return nil
+}
+
+// readsZero reports whether a segment was trimmed and not written since.
+func (c *blockCache) readsZero(index int64) bool {
+	for _, r := range c.trimmed {
+		if r[0] <= index && index < r[1] {
+			return !c.rewritten[index]
+		}
+	}
+	return false
+}
+
+var errOutOfRange = errors.New("offset is out of range")
+
+func checkRange(off int64, n int) error {
+	if off < 0 || off > math.MaxInt64-int64(n)-segmentSize {
+		return errOutOfRange
+	}
+	return nil
+}
+
+// at returns the segment at off, where off lies in it and how many of n bytes
+// it holds.
+func (c *blockCache) at(off int64, n int) (s *segment, at, length int, err error) {
+	index := off / segmentSize
+	at = int(off % segmentSize)
+	length = min(n, segmentSize-at)
+	if s = c.segments[index]; s != nil {
+		c.recent.MoveToBack(s.recent)
+		return s, at, length, nil
+	}
+	for len(c.segments) >= c.most {
+		oldest := c.recent.Front().Value.(*segment)
+		if oldest.dirty.any() && oldest.last.any() {
+			if err := c.prepareLast(); err != nil {
+				return nil, 0, 0, err
+			}
+		}
+		if err := c.writeOut(oldest); err != nil {
+			return nil, 0, 0, err
+		}
+		c.drop(oldest)
+	}
+	s = &segment{index: index}
+	if k := len(c.spare); k > 0 {
+		s.data, c.spare = c.spare[k-1], c.spare[:k-1]
+	} else {
+		s.data = make([]byte, segmentSize)
+	}
+	s.recent = c.recent.PushBack(s)
+	c.segments[index] = s
+	return s, at, length, nil
+}
+
+func (c *blockCache) drop(s *segment) {
+	c.recent.Remove(s.recent)
+	delete(c.segments, s.index)
+	c.spare = append(c.spare, s.data)
+}
+
+// load reads the unknown blocks among [from, to).
+func (c *blockCache) load(s *segment, from, to int) error {
+	if s.known.all(from, to) {
+		return nil
+	}
+	if err := c.readSegment(s.index, c.scratch); err != nil {
+		return err
+	}
+	for i := range segmentBlocks {
+		if !s.known.has(i) {
+			copy(s.data[i*blockSize:(i+1)*blockSize], c.scratch[i*blockSize:])
+		}
+	}
+	s.known.set(0, segmentBlocks)
+	return nil
+}
+
+// readSegment reads a segment from the device; past its end it is zero.
+func (c *blockCache) readSegment(index int64, p []byte) error {
+	if c.readsZero(index) {
+		clear(p)
+		return nil
+	}
+	n, err := c.dev.ReadAt(p, index*segmentSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the destination at offset %d: %w", index*segmentSize, err)
+	}
+	clear(p[n:])
+	return nil
+}
+
+// writeOut writes a segment if any of it is dirty.
+func (c *blockCache) writeOut(s *segment) error {
+	if !s.dirty.any() {
+		return nil
+	}
+	off := s.index * segmentSize
+	if off >= c.limit {
+		return fmt.Errorf("write at offset %d: past the end of the destination (%d bytes)", off, c.limit)
+	}
+	if err := c.load(s, 0, segmentBlocks); err != nil {
+		return err
+	}
+	p := s.data[:min(segmentSize, c.limit-off)]
+	if err := c.put(p, off); err != nil {
+		return err
+	}
+	s.dirty, s.last = bitmap{}, bitmap{}
+	if len(c.trimmed) > 0 {
+		c.rewritten[s.index] = true
+	}
+	return nil
+}
+
+// put writes to the device, unless writes are minimized and it holds that
+// already.
+func (c *blockCache) put(p []byte, off int64) error {
+	if c.minimize && c.holds(p, off) {
+		return nil
+	}
+	c.unsynced = true
+	if _, err := c.dev.WriteAt(p, off); err != nil {
+		return fmt.Errorf("write %d bytes at offset %d: %w", len(p), off, err)
+	}
+	if c.verify && !c.holds(p, off) {
+		return fmt.Errorf("write verification failed at offset %d", off)
+	}
+	return nil
+}
+
+// holds reports whether the device has p at off.
+func (c *blockCache) holds(p []byte, off int64) bool {
+	n, _ := c.dev.ReadAt(c.scratch[:len(p)], off)
+	return n == len(p) && bytes.Equal(c.scratch[:n], p)
+}
+
+func (c *blockCache) sync() error {
+	if !c.unsynced {
+		return nil
+	}
+	if err := c.dev.Sync(); err != nil {
+		return fmt.Errorf("sync the destination: %w", err)
+	}
+	c.unsynced = false
+	return nil
+}
+
+// prepareLast makes all but the segments marked last durable, and then runs
+// beforeLast, which may read through the cache.
+func (c *blockCache) prepareLast() error {
+	if c.preparing {
+		return nil
+	}
+	c.preparing = true
+	defer func() { c.preparing = false }()
+	if err := c.flushSegments(false); err != nil {
+		return err
+	}
+	if err := c.sync(); err != nil {
+		return err
+	}
+	if c.beforeLast != nil {
+		return c.beforeLast()
+	}
+	return nil
+}
+
+// flush writes everything and makes it durable.
+func (c *blockCache) flush() error {
+	if err := c.prepareLast(); err != nil {
+		return err
+	}
+	if err := c.flushSegments(true); err != nil {
+		return err
+	}
+	return c.sync()
+}
+
+// flushSegments writes dirty segments, the longest untouched first: all that
+// is dirty, or all but the blocks that are to be last.
+func (c *blockCache) flushSegments(last bool) error {
+	for e := c.recent.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*segment)
+		var err error
+		switch {
+		case last || !s.last.any():
+			err = c.writeOut(s)
+		case s.dirty.without(s.last).any():
+			err = c.writeFirst(s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFirst writes the dirty blocks of a segment that need not be last.
+func (c *blockCache) writeFirst(s *segment) error {
+	first := s.dirty.without(s.last)
+	part := &segment{index: s.index, known: first, dirty: first, data: bytes.Clone(s.data)}
+	if err := c.writeOut(part); err != nil {
+		return err
+	}
+	s.dirty = s.dirty.without(first)
+	return nil
+}
+
+// discard forgets what was not written.
+func (c *blockCache) discard() {
+	for _, s := range c.segments {
+		c.drop(s)
+	}
+}
+
+// isDirty reports whether some of the range is yet to be written.
+func (c *blockCache) isDirty(off, size int64) bool {
+	for i := off / segmentSize; i*segmentSize < off+size; i++ {
+		s := c.segments[i]
+		if s == nil {
+			continue
+		}
+		first := max(0, off-i*segmentSize) / blockSize
+		end := (min(segmentSize, off+size-i*segmentSize) + blockSize - 1) / blockSize
+		for b := first; b < end; b++ {
+			if s.dirty.has(int(b)) {
+				return true
+			}
+		}
+	}
+	return false
+}
