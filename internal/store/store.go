@@ -184,4 +184,3 @@ func (db *DB) guard(fn func() error) (err error) {
 	}()
 	return fn()
 }
-

@@ -72,8 +72,10 @@ func scanOne[T any](noun string, r *sql.Row, scan func(row) (T, error)) (T, erro
 // bind adds an argument and returns its placeholder.
 func bind(args *[]any, v any) string {
 	*args = append(*args, v)
-	return "$" + strconv.Itoa(len(*args))
+	return placeholder(len(*args))
 }
+
+func placeholder(n int) string { return "$" + strconv.Itoa(n) }
 
 // scopeClause is the condition that keeps a statement within the scope.
 func scopeClause(s fleet.Scope, column string, args *[]any) string {
@@ -185,7 +187,7 @@ func (v *values) set(name string, arg any) *values {
 func (tx *Tx) insert(noun, table string, v *values) (int64, error) {
 	marks := make([]string, len(v.args))
 	for i := range marks {
-		marks[i] = "$" + strconv.Itoa(i+1)
+		marks[i] = placeholder(i + 1)
 	}
 	var id int64
 	err := tx.queryRow("INSERT INTO "+table+" ("+strings.Join(v.names, ", ")+") VALUES ("+strings.Join(marks, ", ")+") RETURNING id", v.args...).Scan(&id)
@@ -198,7 +200,7 @@ func (tx *Tx) update(noun, table string, s fleet.Scope, id int64, v *values) err
 	args := append([]any(nil), v.args...)
 	sets := make([]string, len(v.names))
 	for i, n := range v.names {
-		sets[i] = n + " = $" + strconv.Itoa(i+1)
+		sets[i] = n + " = " + placeholder(i+1)
 	}
 	if len(sets) == 0 {
 		sets = []string{"id = id"}
