@@ -1,5 +1,7 @@
 package fwup
 
+import "slices"
+
 // lastWriter writes through the cache what has to reach the device after all
 // else.
 type lastWriter struct{ *blockCache }
@@ -44,4 +46,78 @@ func commitUBootEnv(c *blockCache, loc UBootEnvLocation) error {
 		return err
 	}
 	return store(final.read, final.flag)
+}
+
+// ubootAction makes an action on an environment, which is its first argument;
+// change says what becomes of it.
+func ubootAction(name string, args int, usage string, change func(*actionCall, UBootEnvLocation) error) *action {
+	return &action{
+		name: name, min: args, max: args, usage: usage,
+		units: func(c *actionCall) (int64, error) {
+			loc, err := c.ubootEnv(c.args[0])
+			return ubootUnits(loc), err
+		},
+		run: func(c *actionCall) error {
+			loc, err := c.ubootEnv(c.args[0])
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(c.envs, loc) {
+				c.envs = append(c.envs, loc)
+			}
+			if err := change(c, loc); err != nil {
+				return err
+			}
+			c.meter.add(ubootUnits(loc))
+			return nil
+		},
+	}
+}
+
+func ubootUnits(loc UBootEnvLocation) int64 {
+	if loc.Redundant != 0 {
+		return 2 * loc.Size
+	}
+	return loc.Size
+}
+
+var ubootClearenvAction = ubootAction("uboot_clearenv", 1, "uboot_clearenv requires a uboot-environment reference", clearUBootEnv)
+
+var ubootRecoverAction = ubootAction("uboot_recover", 1, "uboot_recover requires a uboot-environment reference",
+	func(c *actionCall, loc UBootEnvLocation) error {
+		if _, err := ReadUBootEnv(c.cache, loc); err == nil {
+			return nil
+		}
+		return clearUBootEnv(c, loc)
+	})
+
+var ubootSetenvAction = ubootAction("uboot_setenv", 3, "uboot_setenv requires a uboot-environment reference, variable name and value",
+	func(c *actionCall, loc UBootEnvLocation) error {
+		return changeUBootEnv(c, loc, func(env *UBootEnv) { env.Set(c.args[1], c.args[2]) })
+	})
+
+var ubootUnsetenvAction = ubootAction("uboot_unsetenv", 2, "uboot_unsetenv requires a uboot-environment reference and a variable name",
+	func(c *actionCall, loc UBootEnvLocation) error {
+		return changeUBootEnv(c, loc, func(env *UBootEnv) { env.Unset(c.args[1]) })
+	})
+
+// clearUBootEnv makes the environment empty, both copies of a pair.
+func clearUBootEnv(c *actionCall, loc UBootEnvLocation) error {
+	w := lastWriter{c.cache}
+	if loc.Redundant == 0 {
+		return writeUBootCopy(w, loc.Offset, loc.Size, NewUBootEnv(), 4, 0)
+	}
+	if err := writeUBootCopy(w, loc.Offset, loc.Size, NewUBootEnv(), 5, 1); err != nil {
+		return err
+	}
+	return writeUBootCopy(w, loc.Redundant, loc.Size, NewUBootEnv(), 5, 1)
+}
+
+func changeUBootEnv(c *actionCall, loc UBootEnvLocation, change func(*UBootEnv)) error {
+	env, err := ReadUBootEnv(c.cache, loc)
+	if err != nil {
+		return err
+	}
+	change(env)
+	return storeUBootEnv(lastWriter{c.cache}, loc, env, func() error { return nil })
 }

@@ -1,0 +1,122 @@
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/bus"
+	"github.com/ganglion-iot/ganglion/internal/control"
+	"github.com/ganglion-iot/ganglion/internal/web/assets"
+)
+
+// Options are the parts the pages are made of.
+type Options struct {
+	Control *control.Control
+	Bus     *bus.Bus
+	Clock   fleet.Clock
+	Logger  *slog.Logger
+	Secure  bool // the pages are reached by https: cookies are sent only there
+}
+
+// Limits of the web edge.
+const (
+	maxForm   = 64 << 10 // bytes of a form without a file
+	maxStream = 64       // open live pages per signed-in session's server process and user
+)
+
+// site is the handler of every page.
+type site struct {
+	control *control.Control
+	bus     *bus.Bus
+	clock   fleet.Clock
+	log     *slog.Logger
+	secure  bool
+	bundle  *assets.Bundle
+	streams streamCounter
+}
+
+// New returns the handler of every page. It fails if the browser code was not
+// bundled into the program.
+func New(o Options) (http.Handler, error) {
+	bundle, err := assets.Load()
+	if err != nil {
+		return nil, err
+	}
+	s := &site{control: o.Control, bus: o.Bus, clock: o.Clock, log: o.Logger, secure: o.Secure, bundle: bundle}
+	s.streams.open = map[int64]int{}
+	mux := http.NewServeMux()
+	mux.Handle("GET /assets/", bundle)
+	s.accounts(mux)
+	s.organization(mux)
+	s.product(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, fleet.Missing("page")) })
+	// Forms of other sites never reach a handler.
+	return secureHeaders(http.NewCrossOriginProtection().Handler(mux)), nil
+}
+
+func (s *site) accounts(mux *http.ServeMux) {
+	mux.HandleFunc("GET /setup", s.setupForm)
+	mux.HandleFunc("POST /setup", s.setupSubmit)
+	mux.HandleFunc("GET /signin", s.signInForm)
+	mux.HandleFunc("POST /signin", s.signInSubmit)
+	mux.HandleFunc("POST /signout", s.signOut)
+	mux.HandleFunc("GET /{$}", s.signedIn(s.orgList))
+	mux.HandleFunc("POST /orgs", s.signedIn(s.orgCreate))
+}
+
+func (s *site) organization(mux *http.ServeMux) {
+	mux.HandleFunc("GET /org/{org}", s.inOrg(s.page(s.productList)))
+	mux.HandleFunc("POST /org/{org}/products", s.inOrg(s.productCreate))
+	mux.HandleFunc("GET /org/{org}/settings", s.inOrg(s.page(s.orgSettings)))
+	mux.HandleFunc("POST /org/{org}/settings/keys", s.inOrg(s.keyCreate))
+	mux.HandleFunc("POST /org/{org}/settings/keys/{key}/delete", s.inOrg(s.keyDelete))
+	mux.HandleFunc("GET /org/{org}/audit", s.inOrg(s.page(s.orgAudit)))
+}
+
+func (s *site) product(mux *http.ServeMux) {
+	const p = "/org/{org}/{product}"
+	mux.HandleFunc("GET "+p, s.inOrg(s.page(s.productShow)))
+	mux.HandleFunc("GET "+p+"/devices", s.inOrg(s.page(s.deviceList)))
+	mux.HandleFunc("GET "+p+"/devices/{device}", s.inOrg(s.page(s.deviceShow)))
+	mux.HandleFunc("POST "+p+"/devices/{device}/{action}", s.inOrg(s.deviceAction))
+	mux.HandleFunc("GET "+p+"/firmware", s.inOrg(s.page(s.firmwareList)))
+	mux.HandleFunc("POST "+p+"/firmware", s.inOrg(s.firmwareUpload))
+	mux.HandleFunc("GET "+p+"/firmware/{uuid}/download", s.inOrg(s.firmwareDownload))
+	mux.HandleFunc("POST "+p+"/firmware/{uuid}/delete", s.inOrg(s.firmwareDelete))
+	mux.HandleFunc("GET "+p+"/groups", s.inOrg(s.page(s.groupList)))
+	mux.HandleFunc("POST "+p+"/groups", s.inOrg(s.groupCreate))
+	mux.HandleFunc("GET "+p+"/groups/{group}", s.inOrg(s.page(s.groupShow)))
+	mux.HandleFunc("POST "+p+"/groups/{group}/releases", s.inOrg(s.releaseCreate))
+	mux.HandleFunc("POST "+p+"/groups/{group}/{action}", s.inOrg(s.groupAction))
+	mux.HandleFunc("GET "+p+"/settings", s.inOrg(s.page(s.productSettings)))
+	mux.HandleFunc("POST "+p+"/settings/secrets", s.inOrg(s.secretCreate))
+	mux.HandleFunc("POST "+p+"/settings/secrets/{uuid}/deactivate", s.inOrg(s.secretDeactivate))
+	mux.HandleFunc("GET "+p+"/audit", s.inOrg(s.page(s.productAudit)))
+}
+
+// secureHeaders are set on every answer: nothing is loaded from elsewhere and
+// nobody may frame the pages.
+func secureHeaders(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
+			"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		head.Set("X-Content-Type-Options", "nosniff")
+		head.Set("Referrer-Policy", "no-referrer")
+		head.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.ServeHTTP(w, r)
+	})
+}
+
+// request is a page request of somebody signed in.
+type request struct {
+	*http.Request
+	ctx   context.Context
+	user  fleet.User
+	scope fleet.Scope // in an org once inOrg has seen it
+	org   fleet.Org
+}
+
+func (r *request) product() string { return r.PathValue("product") }
