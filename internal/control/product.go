@@ -1,0 +1,81 @@
+package control
+
+import (
+	"context"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/store"
+)
+
+func productSubject(p fleet.Product) subject {
+	return subject{noun: "product", id: p.ID, name: p.Name, productID: p.ID}
+}
+
+// CreateProduct adds a product to the org. Its name is fixed for ever: it
+// stands in the firmware built for it.
+func (c *Control) CreateProduct(ctx context.Context, s fleet.Scope, name string) (p fleet.Product, err error) {
+	if err := s.Require(fleet.RoleManage); err != nil {
+		return p, err
+	}
+	if err := checkName("name", name); err != nil {
+		return p, err
+	}
+	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
+		p = fleet.Product{Name: name}
+		if err := w.CreateProduct(s, &p); err != nil {
+			return err
+		}
+		return w.audit(productSubject(p), "create", nil, "created the product %s", name)
+	})
+	return p, err
+}
+
+// ListProducts lists the products of the org by name, with their counts.
+func (c *Control) ListProducts(ctx context.Context, s fleet.Scope) (list []fleet.Product, err error) {
+	err = c.view(ctx, s, fleet.RoleView, func(tx *store.Tx) error {
+		list, err = tx.ListProducts(s)
+		return err
+	})
+	return list, err
+}
+
+// Product finds a product by name.
+func (c *Control) Product(ctx context.Context, s fleet.Scope, name string) (p fleet.Product, err error) {
+	err = c.view(ctx, s, fleet.RoleView, func(tx *store.Tx) error {
+		p, err = tx.ProductByName(s, name)
+		return err
+	})
+	return p, err
+}
+
+// UpdateProduct changes a product's settings.
+func (c *Control) UpdateProduct(ctx context.Context, s fleet.Scope, name string, u fleet.ProductUpdate) (p fleet.Product, err error) {
+	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
+		if p, err = w.ProductByName(s, name); err != nil {
+			return err
+		}
+		if err := w.Tx.UpdateProduct(s, p.ID, u); err != nil {
+			return err
+		}
+		if p, err = w.Tx.Product(s, p.ID); err != nil {
+			return err
+		}
+		return w.audit(productSubject(p), "update", map[string]any{"require_unique_firmware_version": p.RequireUniqueFirmwareVersion},
+			"changed the settings of the product %s", name)
+	})
+	return p, err
+}
+
+// DeleteProduct removes a product. Its devices can not connect any more.
+func (c *Control) DeleteProduct(ctx context.Context, s fleet.Scope, name string) error {
+	return c.change(ctx, s, fleet.RoleAdmin, func(w *changing) error {
+		p, err := w.ProductByName(s, name)
+		if err != nil {
+			return err
+		}
+		if err := w.Tx.DeleteProduct(s, p.ID); err != nil {
+			return err
+		}
+		return w.audit(productSubject(p), "delete", nil, "deleted the product %s", name)
+	})
+}
