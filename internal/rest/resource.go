@@ -1,0 +1,182 @@
+package rest
+
+import "time"
+
+// Data wraps the one resource of an answer.
+type Data[T any] struct {
+	Data T `json:"data"`
+}
+
+// List wraps a whole list, or a page of one: Next is the cursor of the page
+// after, absent on the last.
+type List[T any] struct {
+	Data []T    `json:"data"`
+	Next string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last page."`
+}
+
+// User is somebody who can sign in.
+type User struct {
+	Name     string `json:"name"`
+	Email    string `json:"email"`
+	Username string `json:"username" doc:"The e-mail again, for older clients."`
+	Token    string `json:"token,omitempty" doc:"A new API token; only in the answer to signing in."`
+}
+
+// SignIn is what somebody who signs in sends.
+type SignIn struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	Note     string `json:"note,omitempty" doc:"What the token is for."`
+}
+
+// Org is a tenant.
+type Org struct {
+	Name       string    `json:"name"`
+	Role       string    `json:"role,omitempty" doc:"The caller's role: admin, manage or view."`
+	InsertedAt LocalTime `json:"inserted_at"`
+	UpdatedAt  LocalTime `json:"updated_at"`
+}
+
+// Named is a request that gives a name.
+type Named struct {
+	Name string `json:"name"`
+}
+
+// Member is somebody who belongs to an org.
+type Member struct {
+	Name     string `json:"name"`
+	Email    string `json:"email"`
+	Username string `json:"username"`
+	Role     string `json:"role" enum:"admin,manage,view"`
+}
+
+// NewMember asks to give somebody a role. With a password an account is made.
+type NewMember struct {
+	Email    string `json:"email"`
+	Role     string `json:"role"`
+	Name     string `json:"name,omitempty"`
+	Password string `json:"password,omitempty" doc:"Makes a new account with this password."`
+}
+
+// Token is an API token without its secret, which only its creation shows.
+type Token struct {
+	UUID       string     `json:"uuid"`
+	Note       string     `json:"note"`
+	Kind       string     `json:"kind"`
+	Token      string     `json:"token,omitempty" doc:"The token itself; only in the answer that creates it."`
+	ExpiresAt  *time.Time `json:"expires_at"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+	CreatedAt  time.Time  `json:"created_at"`
+}
+
+// NewToken asks for a token.
+type NewToken struct {
+	Note      string     `json:"note,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+}
+
+// Product is a family of devices that take the same firmware.
+type Product struct {
+	Name                         string   `json:"name"`
+	RequireUniqueFirmwareVersion bool     `json:"require_unique_firmware_version"`
+	AllowedUpdateTools           []string `json:"allowed_update_tools"`
+	AllowUnsignedESPIDFFirmware  bool     `json:"allow_unsigned_esp_idf_firmware"`
+	DeviceCount                  int      `json:"device_count"`
+	ConnectedCount               int      `json:"connected_count"`
+}
+
+// ProductChange changes a product; absent fields stay.
+type ProductChange struct {
+	RequireUniqueFirmwareVersion *bool `json:"require_unique_firmware_version,omitempty"`
+}
+
+// SharedSecret lets devices of a product sign in.
+type SharedSecret struct {
+	UUID          string     `json:"uuid"`
+	Key           string     `json:"key"`
+	Secret        string     `json:"secret,omitempty" doc:"Only in the answer that creates it."`
+	Note          string     `json:"note"`
+	DeactivatedAt *time.Time `json:"deactivated_at"`
+	CreatedAt     time.Time  `json:"created_at"`
+}
+
+// NewSharedSecret asks for a shared secret.
+type NewSharedSecret struct {
+	Note string `json:"note,omitempty"`
+}
+
+// SigningKey is a public key firmware is signed with.
+type SigningKey struct {
+	Name   string `json:"name"`
+	Key    string `json:"key" doc:"Standard base64 of 32 bytes."`
+	Scheme string `json:"scheme"`
+}
+
+// NewSigningKey registers a public key.
+type NewSigningKey struct {
+	Name   string `json:"name"`
+	Key    string `json:"key"`
+	Scheme string `json:"scheme,omitempty"`
+}
+
+// CACertificate is an authority whose certificates devices have.
+type CACertificate struct {
+	Serial      string      `json:"serial" doc:"Decimal."`
+	NotBefore   time.Time   `json:"not_before"`
+	NotAfter    time.Time   `json:"not_after"`
+	Description string      `json:"description"`
+	JITP        interface{} `json:"jitp"`
+}
+
+// NewCACertificate registers an authority.
+type NewCACertificate struct {
+	Cert        string `json:"cert" doc:"Base64 of the PEM text."`
+	Description string `json:"description,omitempty"`
+}
+
+// DeviceCertificate is a certificate a device signs in with.
+type DeviceCertificate struct {
+	Serial    string    `json:"serial" doc:"Decimal."`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+}
+
+// NewDeviceCertificate registers a device certificate.
+type NewDeviceCertificate struct {
+	Cert string `json:"cert" doc:"Base64 of the PEM text."`
+}
+
+// AuditEvent is who did what.
+type AuditEvent struct {
+	UUID      string    `json:"uuid"`
+	Sequence  int64     `json:"sequence"`
+	ActorKind string    `json:"actor_kind"`
+	Actor     string    `json:"actor"`
+	Action    string    `json:"action"`
+	Noun      string    `json:"noun"`
+	Name      string    `json:"name"`
+	Summary   string    `json:"summary"`
+	Detail    any       `json:"detail,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// LocalTime is a time in UTC written without a zone, as clients of the
+// NervesHub API know it.
+type LocalTime struct{ time.Time }
+
+const localTimeLayout = "2006-01-02T15:04:05"
+
+// MarshalJSON writes whole seconds without a zone.
+func (t LocalTime) MarshalJSON() ([]byte, error) {
+	return []byte(t.UTC().Format(`"` + localTimeLayout + `"`)), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, and RFC 3339.
+func (t *LocalTime) UnmarshalJSON(b []byte) error {
+	v, err := time.Parse(`"`+localTimeLayout+`"`, string(b))
+	if err != nil {
+		v, err = time.Parse(`"`+time.RFC3339+`"`, string(b))
+	}
+	t.Time = v.UTC()
+	return err
+}
