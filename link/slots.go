@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/ganglion-iot/ganglion/fwup"
@@ -63,7 +64,7 @@ func (u UBootSlots) Running(context.Context) (Running, error) {
 	if err != nil {
 		return Running{}, fmt.Errorf("read the U-Boot environment of %s: %w", u.Path, err)
 	}
-	return RunningFromVars(env.Vars())
+	return RunningFromVars(maps.Collect(env.Vars()))
 }
 
 // Validate implements Slots.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strconv"
 
@@ -72,7 +73,7 @@ func (b Board) Boot() (link.Running, error) {
 				return link.Running{}, fmt.Errorf("boot %s: %w", b.Image, err)
 			}
 		}
-		running, err := link.RunningFromVars(env.Vars())
+		running, err := link.RunningFromVars(maps.Collect(env.Vars()))
 		if err != nil {
 			return link.Running{}, fmt.Errorf("boot %s: %w", b.Image, err)
 		}
