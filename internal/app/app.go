@@ -48,6 +48,7 @@ type Server struct {
 	web, device net.Listener
 	webHTTP     *http.Server
 	deviceHTTP  *http.Server
+	draining    chan struct{} // closed when Run begins to drain
 	baseURL     string
 	caFile      string // authority of the self-made device certificate; "" with files
 	closers     []func() error
@@ -56,7 +57,7 @@ type Server struct {
 // Open opens every part in order and binds both listeners. When a part fails
 // the parts before it are closed again and the error says which it was.
 func Open(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{config: c, log: log, metrics: prometheus.NewRegistry()}
+	s := &Server{config: c, log: log, metrics: prometheus.NewRegistry(), draining: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -270,6 +271,7 @@ func (s *Server) serveWeb() error {
 func (s *Server) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
 	defer cancel()
+	close(s.draining)
 	err := s.gateway.Drain(ctx)
 	if e := s.webHTTP.Shutdown(ctx); e != nil {
 		err = errors.Join(err, s.webHTTP.Close())

@@ -38,7 +38,9 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 // openWeb builds the web listener's routes: pages, API, files, devices that
 // come through an ordinary proxy, and what operators of the server need.
 func (s *Server) openWeb(context.Context) error {
-	pages, err := web.New(web.Options{Control: s.control, Bus: s.bus, Logger: s.log})
+	pages, err := web.New(web.Options{
+		Control: s.control, Bus: s.bus, Logger: s.log, Secure: strings.HasPrefix(s.baseURL, "https://"), Draining: s.draining,
+	})
 	if err != nil {
 		return err
 	}

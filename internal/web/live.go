@@ -69,6 +69,8 @@ func (s *site) stream(w http.ResponseWriter, r *request, f pageFunc) {
 		select {
 		case <-r.ctx.Done():
 			return
+		case <-s.drain:
+			return
 		case <-heartbeat.C:
 			if _, _, err := s.control.Authenticate(r.ctx, fleet.TokenSession, s.token(r.Request)); err != nil {
 				return

@@ -18,6 +18,10 @@ type Options struct {
 	Clock   fleet.Clock
 	Logger  *slog.Logger
 	Secure  bool // the pages are reached by https: cookies are sent only there
+
+	// Draining is closed when the server is about to stop: live pages end, so
+	// that they do not hold it up. May be nil.
+	Draining <-chan struct{}
 }
 
 // Limits of the web edge.
@@ -35,6 +39,7 @@ type site struct {
 	secure  bool
 	bundle  *assets.Bundle
 	streams streamCounter
+	drain   <-chan struct{}
 }
 
 // New returns the handler of every page. It fails if the browser code was not
@@ -44,7 +49,7 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{control: o.Control, bus: o.Bus, clock: o.Clock, log: o.Logger, secure: o.Secure, bundle: bundle}
+	s := &site{control: o.Control, bus: o.Bus, clock: o.Clock, log: o.Logger, secure: o.Secure, bundle: bundle, drain: o.Draining}
 	s.streams.open = map[int64]int{}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", bundle)
