@@ -15,6 +15,7 @@ type FirmwareMetadata struct {
 	Platform      string  `json:"platform"`
 	Author        *string `json:"author"`
 	Description   *string `json:"description"`
+	FwupVersion   *string `json:"fwup_version"`
 	VCSIdentifier *string `json:"vcs_identifier"`
 	Misc          *string `json:"misc"`
 }
@@ -31,6 +32,7 @@ type Device struct {
 	Description          string            `json:"description"`
 	Tags                 []string          `json:"tags"`
 	Online               string            `json:"online" doc:"The same as connection_status."`
+	Status               string            `json:"status" enum:"online,offline" doc:"Whether it is connected, for older clients."`
 	ConnectionStatus     string            `json:"connection_status" enum:"not_seen,connecting,connected,disconnected"`
 	FirmwareMetadata     *FirmwareMetadata `json:"firmware_metadata"`
 	Version              string            `json:"version" doc:"Of the running firmware, or \"unknown\"."`

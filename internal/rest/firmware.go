@@ -123,6 +123,12 @@ type Release struct {
 	CreatedAt   time.Time       `json:"created_at"`
 }
 
+// NewRelease gives a group a firmware.
+type NewRelease struct {
+	Firmware    string `json:"firmware" doc:"UUID."`
+	Description string `json:"description,omitempty"`
+}
+
 // Event is one message of the stream of a product: a change of its data, or
 // how far a device is with an update.
 type Event struct {

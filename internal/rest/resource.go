@@ -14,6 +14,26 @@ type List[T any] struct {
 	Next string `json:"next,omitempty" doc:"Cursor of the next page; absent on the last page."`
 }
 
+// Page wraps a page of a list that was asked for by number, or by cursor.
+type Page[T any] struct {
+	List[T]
+	Pagination Pagination `json:"pagination"`
+}
+
+// Pagination says which page of how many it is.
+type Pagination struct {
+	Number  int `json:"page_number"`
+	Size    int `json:"page_size"`
+	Entries int `json:"total_entries"`
+	Pages   int `json:"total_pages"`
+}
+
+// Health says that the server answers.
+type Health struct {
+	Status  string `json:"status" enum:"ok"`
+	Version string `json:"version" doc:"Of the program."`
+}
+
 // User is somebody who can sign in.
 type User struct {
 	Name     string `json:"name"`
@@ -53,9 +73,15 @@ type Member struct {
 // NewMember asks to give somebody a role. With a password an account is made.
 type NewMember struct {
 	Email    string `json:"email"`
+	Username string `json:"username,omitempty" doc:"The e-mail, from older clients."`
 	Role     string `json:"role"`
 	Name     string `json:"name,omitempty"`
 	Password string `json:"password,omitempty" doc:"Makes a new account with this password."`
+}
+
+// MemberChange changes the role of a member.
+type MemberChange struct {
+	Role string `json:"role"`
 }
 
 // Token is an API token without its secret, which only its creation shows.
