@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"encoding/json"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/phx"
+)
+
+// eventDisconnect closes the connection instead of telling the device.
+const eventDisconnect = "disconnect"
+
+// connectionList may be the payload of a disconnect: then only these
+// connections are meant, not whichever the devices have by now.
+type connectionList struct {
+	Connections []string `json:"connections"`
+}
+
+// deliver passes a message on to those of its devices that are joined here.
+// Who is not is told by the rollout engine or an operator when it is.
+func (g *Gateway) deliver(m fleet.DeviceMessage) {
+	if m.Event == eventDisconnect {
+		g.disconnect(m)
+		return
+	}
+	text, err := phx.AppendJSON(nil, phx.Message{Topic: phx.TopicDevice, Event: m.Event, Payload: m.Payload})
+	if err != nil {
+		g.log.Error("a message for devices is not fit for them", "event", m.Event, "error", err)
+		return
+	}
+	frame := textFrame(text)
+	sent := 0
+	for _, id := range m.Devices {
+		if s := g.registry.get(id); s != nil && s.currentJoin() != "" {
+			s.push(frame)
+			sent++
+		}
+	}
+	g.metrics.pushes.Add(float64(sent))
+}
+
+func (g *Gateway) disconnect(m fleet.DeviceMessage) {
+	var only connectionList
+	if len(m.Payload) > 0 && json.Unmarshal(m.Payload, &only) != nil {
+		g.log.Error("a disconnect is not readable")
+		return
+	}
+	meant := make(map[string]bool, len(only.Connections))
+	for _, uuid := range only.Connections {
+		meant[uuid] = true
+	}
+	for _, id := range m.Devices {
+		s := g.registry.get(id)
+		if s != nil && (only.Connections == nil || meant[s.uuid]) {
+			s.close(closeAway, "disconnected by the server")
+		}
+	}
+}

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/auth"
+	"github.com/ganglion-iot/ganglion/internal/bus"
+	"github.com/ganglion-iot/ganglion/internal/control"
+	"github.com/ganglion-iot/ganglion/internal/store"
+)
+
+// Options are the parts the gateway works with, and its limits. A zero limit
+// is the default.
+type Options struct {
+	Control *control.Control
+	Store   *store.DB
+	Bus     *bus.Bus
+	Node    string // name of this node; see bus.SendToDevices
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: numbers are kept and not shown
+	Clock   fleet.Clock
+
+	// Redirect is where any path is sent that is not for devices, such as a
+	// browser's. "": the project's pages.
+	Redirect string
+
+	// AddressRate and AddressBurst limit upgrades from one address, before
+	// authentication: so many per second, and so many at once. A whole fleet
+	// may be behind one address. 0: 500 and 10,000.
+	AddressRate, AddressBurst int
+
+	// Authentications is how many may be in progress at once; as many as
+	// WaitingAuthentications more wait, at most AuthenticationTimeout.
+	// 0: 16 per core and 4,096; 10 s.
+	Authentications        int
+	WaitingAuthentications int
+	AuthenticationTimeout  time.Duration
+
+	// DrainBatch devices are sent away at a time, with DrainInterval between
+	// batches. 0: 1,000; 1 s.
+	DrainBatch    int
+	DrainInterval time.Duration
+}
+
+// defaultRedirect is where people learn what this server is.
+const defaultRedirect = "https://github.com/ganglion-iot/ganglion"
+
+// Limits that are not options.
+const (
+	limiterAddresses = 100_000
+	maxFlushers      = 512              // goroutines that write to devices
+	endTimeout       = 10 * time.Second // for the last devices and the last write
+)
+
+// Gateway holds the devices that are connected to this node. It is safe for
+// use by several goroutines.
+type Gateway struct {
+	control  *control.Control
+	store    *store.DB
+	bus      *bus.Bus
+	node     string
+	run      string // names this process
+	started  time.Time
+	log      *slog.Logger
+	clock    fleet.Clock
+	redirect string
+
+	addresses *auth.Limiter
+	admission *admission
+	registry  *registry
+	writer    *writer
+	metrics   *metrics
+	flushers  chan struct{} // a slot for each goroutine that writes to a device
+
+	drainBatch    int
+	drainInterval time.Duration
+
+	mu       sync.Mutex
+	draining bool
+	live     sync.WaitGroup // the readers of all sessions
+}
+
+// New makes a gateway. Its handlers may serve at once; what they note is
+// written when Run runs.
+func New(o Options) *Gateway {
+	g := &Gateway{
+		control: o.Control, store: o.Store, bus: o.Bus, node: o.Node, run: uuid.NewString(), started: o.Clock.Now(),
+		log: o.Logger, clock: o.Clock, redirect: or(o.Redirect, defaultRedirect),
+		addresses: auth.NewLimiter(or(o.AddressRate, 500), time.Second, or(o.AddressBurst, 10_000), limiterAddresses),
+		admission: newAdmission(or(o.Authentications, 16*runtime.GOMAXPROCS(0)), or(o.WaitingAuthentications, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
+		registry:  newRegistry(),
+		flushers:  make(chan struct{}, maxFlushers),
+
+		drainBatch: or(o.DrainBatch, 1000), drainInterval: or(o.DrainInterval, time.Second),
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	g.metrics = newMetrics(o.Metrics, g)
+	g.writer = newWriter(g)
+	return g
+}
+
+// or returns v, or the default if v is zero.
+func or[T comparable](v, byDefault T) T {
+	var zero T
+	if v == zero {
+		return byDefault
+	}
+	return v
+}
+
+// Count returns how many devices are connected to this node.
+func (g *Gateway) Count() int { return g.registry.count() }
+
+// Run does what serves all devices together: it writes what happened, keeps
+// the node's lease, passes on what the bus has for devices, and closes silent
+// connections. It returns after ctx has ended, all devices are gone and what
+// happened to them is written; devices that Drain did not send away are then
+// closed in one go. It fails when the bus takes no subscription.
+func (g *Gateway) Run(ctx context.Context) error {
+	stop, err := g.bus.OnDeviceMessage(g.node, g.deliver)
+	if err != nil {
+		return fmt.Errorf("messages for devices: %w", err)
+	}
+	var work sync.WaitGroup
+	work.Go(func() { g.writer.run(ctx) })
+	work.Go(func() { g.leaseLoop(ctx) })
+	work.Go(func() { g.sweepLoop(ctx) })
+	<-ctx.Done()
+	stop()
+	work.Wait()
+
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	g.refuse()
+	g.registry.each(func(s *session) { s.close(ws.StatusCode(closeRestart), "the server stops") })
+	if !g.wait(last) {
+		// Who does not take the close frame is cut off.
+		g.registry.each((*session).cut)
+		g.live.Wait()
+	}
+	for range maxFlushers {
+		g.flushers <- struct{}{}
+	}
+	if err := g.writer.flush(last); err != nil {
+		return fmt.Errorf("last write of connections: %w", err)
+	}
+	return nil
+}
+
+// Drain takes no more devices, tells those that are connected in batches to
+// come back, which is to another node or to this one's successor, and waits
+// until they are gone and that is written. When ctx ends first it closes the
+// rest at once and returns the context's error.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.refuse()
+	var list []*session
+	g.registry.each(func(s *session) { list = append(list, s) })
+	for i, s := range list {
+		if i > 0 && i%g.drainBatch == 0 && !pause(ctx, g.drainInterval) {
+			g.registry.each((*session).cut)
+			break
+		}
+		s.close(ws.StatusCode(closeRestart), "the server restarts")
+	}
+	if !g.wait(ctx) {
+		g.registry.each((*session).cut)
+		g.live.Wait()
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	return errors.Join(ctx.Err(), g.writer.flush(last))
+}
+
+// refuse takes no more devices from now on.
+func (g *Gateway) refuse() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.draining = true
+}
+
+// enter reserves a place for one more session, which live.Done frees. It
+// reports false while the gateway takes no more.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining {
+		return false
+	}
+	g.live.Add(1)
+	return true
+}
+
+// wait waits for the sessions to end; it reports whether they did before ctx.
+func (g *Gateway) wait(ctx context.Context) bool {
+	done := make(chan struct{})
+	go func() {
+		g.live.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// pause waits; it reports false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,115 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// Bounds of writing to a device. One whose queue is full does not read, and is
+// hung up on.
+const (
+	writeTimeout   = 10 * time.Second
+	lingerTimeout  = 2 * time.Second // for a device to take its close frame
+	maxQueueFrames = 64
+	maxQueueBytes  = 2 << 20
+)
+
+// compile returns the bytes of a frame. They may be sent to many devices, and
+// nobody may change them.
+func compile(f ws.Frame) []byte {
+	b, err := ws.CompileFrame(f)
+	if err != nil {
+		return nil // only a payload over the limit of int64 can fail
+	}
+	return b
+}
+
+func textFrame(payload []byte) []byte { return compile(ws.NewTextFrame(payload)) }
+
+// append queues a frame. The caller holds mu.
+func (s *session) append(frame []byte) {
+	s.queue = append(s.queue, frame)
+	s.queued += len(frame)
+}
+
+// enqueue queues a frame. It reports whether the caller must see to it that
+// the queue is written.
+func (s *session) enqueue(frame []byte) (write bool) {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return false
+	}
+	if len(s.queue) >= maxQueueFrames || s.queued+len(frame) > maxQueueBytes && len(s.queue) > 0 {
+		s.closing, s.queue, s.reason = true, nil, "the device does not read what it is sent"
+		s.g.metrics.closes.WithLabelValues("slow").Inc()
+		s.mu.Unlock()
+		_ = s.conn.Close() // the reader notices
+		return false
+	}
+	s.append(frame)
+	write = !s.writing
+	s.writing = true
+	s.mu.Unlock()
+	return write
+}
+
+// send writes a frame after those that wait, or leaves it to whoever is
+// writing. It may wait for the network.
+func (s *session) send(frame []byte) {
+	if s.enqueue(frame) {
+		s.writeQueue()
+	}
+}
+
+// push is send for callers that must not wait for this device.
+func (s *session) push(frame []byte) {
+	if s.enqueue(frame) {
+		s.g.flush(s)
+	}
+}
+
+// flush writes the queue of s on a goroutine of its own.
+func (g *Gateway) flush(s *session) {
+	g.flushers <- struct{}{}
+	go func() {
+		defer func() { <-g.flushers }()
+		s.writeQueue()
+	}()
+}
+
+// writeQueue writes until nothing waits. One caller at a time does it: the one
+// that set writing.
+func (s *session) writeQueue() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.queue, s.writing = nil, false
+			last := s.closing
+			s.mu.Unlock()
+			if last {
+				// The device closes the connection; hanging up before it has
+				// read could take the close frame from it.
+				_ = s.conn.SetReadDeadline(time.Now().Add(lingerTimeout))
+			}
+			return
+		}
+		frame := s.queue[0]
+		s.queue = s.queue[1:]
+		s.queued -= len(frame)
+		s.mu.Unlock()
+		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if _, err := s.conn.Write(frame); err != nil {
+			// After a part of a frame nothing else can follow.
+			s.mu.Lock()
+			s.closing, s.queue = true, nil
+			if s.reason == "" {
+				s.reason = "the device does not take what it is sent"
+			}
+			s.mu.Unlock()
+			_ = s.conn.Close()
+			return
+		}
+	}
+}
