@@ -10,8 +10,8 @@ const (
 	intOption                 // shown in decimal
 	boolOption                // shown as true or false
 	listOption                // of strings
+	intListOption             // of numbers
 	sectionOption             // { … }; see option.titled
-	callOption                // a function such as raw_write(…) in on-resource
 	includeOption             // include(file)
 	defineOption              // define(K, V) and its kin
 	hiddenOption              // a string that is read and never shown

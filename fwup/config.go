@@ -1,0 +1,181 @@
+package fwup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// configOptions is what a configuration to create from can see.
+type configOptions struct {
+	environment func(string) (string, bool) // nil for none
+	now         time.Time                   // for ${NOW}; left alone when zero
+	stdin       io.Reader                   // for the path "-"
+}
+
+// maxConfig is the most bytes of a configuration file.
+const maxConfig = 16 << 20
+
+// The variables that stand for the identity of an archive. When creating they
+// stand for themselves, so that they are filled in where it is applied.
+const (
+	uuidVariable     = "FWUP_META_UUID"
+	nicknameVariable = "FWUP_META_NICKNAME"
+)
+
+// parseConfig reads the configuration to create an archive from. "-" is the
+// standard input. The error is an *Error of class ClassConfig; where the text
+// is wrong, its cause is a *ConfigError.
+func parseConfig(path string, o configOptions) (*section, error) {
+	name, of := path, " file '"+path+"'"
+	var text []byte
+	var err error
+	if path == "-" {
+		name, of = "FILE", " from stdin"
+		if o.stdin == nil {
+			return nil, errorf(ClassConfig, "Error opening configuration%s", of)
+		}
+		text, err = readAtMost(o.stdin, maxConfig)
+	} else {
+		text, err = readConfigFile(path)
+	}
+	if err != nil {
+		return nil, errorf(ClassConfig, "Error opening configuration%s", of).because(err)
+	}
+	env := newEnvironment(o.environment, maxConfigText)
+	env.defined[uuidVariable] = "${" + uuidVariable + "}"
+	env.defined[nicknameVariable] = "${" + nicknameVariable + "}"
+	if !o.now.IsZero() {
+		env.defined["NOW"] = o.now.UTC().Format(creationDateLayout)
+	}
+	s := newSection(configSchema, "")
+	p := &configParser{lexer: newLexer(name, string(text), env), env: env, top: s, creating: true}
+	if err := p.parse(); err != nil {
+		return nil, errorf(ClassConfig, "Error parsing configuration%s", of).because(err)
+	}
+	for _, name := range []string{"meta-creation-date", "meta-uuid", "meta-nickname"} {
+		s.drop(name)
+	}
+	return s, nil
+}
+
+// parseMetaConf reads the meta.conf of an archive without any variables but
+// those that meta.conf itself and its identity give. Error classes are
+// ClassMetaParse, with a *ConfigError as the cause, and ClassUUIDOverride.
+func parseMetaConf(b []byte) (*section, error) { return parseMetaConfIn(b, nil) }
+
+// parseMetaConfIn is parseMetaConf with variables, for applying: meta.conf may
+// ask for the environment of the device. Never give it the environment of a
+// server, whose secrets could then be read out of an archive's metadata.
+func parseMetaConfIn(b []byte, environment func(string) (string, bool)) (*section, error) {
+	if len(b) < minMetaConf || len(b) > maxMetaConf {
+		return nil, errorf(ClassMetaSize, "Unexpected meta.conf size: %d", len(b))
+	}
+	id := metaUUID(b)
+	uuid, nick := formatUUID(id), nickname(id)
+	env := newEnvironment(environment, maxMetaConfText)
+	env.defined[uuidVariable], env.defined[nicknameVariable] = uuid, nick
+
+	text, _, _ := bytes.Cut(b, []byte{0}) // as a string of C
+	s := newSection(configSchema, "")
+	p := &configParser{lexer: newLexer("[buf]", string(text), env), env: env, top: s}
+	if err := p.parse(); err != nil {
+		return nil, errorf(ClassMetaParse, "Unexpected error parsing meta.conf").because(err)
+	}
+	if s.has("meta-uuid") && s.str("meta-uuid") != uuid || s.has("meta-nickname") && s.str("meta-nickname") != nick ||
+		env.defined[uuidVariable] != uuid || env.defined[nicknameVariable] != nick {
+		return nil, errorf(ClassUUIDOverride,
+			"meta.conf isn't allowed to change 'meta-uuid', 'meta-nickname', '$%s' or '$%s'", uuidVariable, nicknameVariable)
+	}
+	return s, nil
+}
+
+func readConfigFile(path string) ([]byte, error) {
+	f, err := os.Open(expandHome(path))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAtMost(f, maxConfig)
+}
+
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("longer than %d bytes", limit)
+	}
+	return b, err
+}
+
+// expandHome replaces a leading ~ by the home directory.
+func expandHome(path string) string {
+	if path != "~" && !strings.HasPrefix(path, "~/") {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return path
+	}
+	return home + path[1:]
+}
+
+// include goes on with another file. Its path is relative to the file that
+// includes it.
+func (p *configParser) include(args []string) error {
+	if len(args) != 1 {
+		return configErrorf("'include' requires 1 parameters")
+	}
+	if !p.creating {
+		return configErrorf("meta.conf isn't allowed to include files")
+	}
+	given := args[0]
+	if given == "" {
+		return configErrorf("Cannot include the contents of an undefined variable")
+	}
+	if p.lexer.depth() >= maxIncludes {
+		return configErrorf("includes nested too deeply")
+	}
+	path := given
+	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "~") {
+		path = filepath.Join(filepath.Dir(p.lexer.source().file), path)
+	}
+	info, err := os.Stat(expandHome(path))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return configErrorf("Cannot include '%s': File not found", given)
+	case err != nil:
+		return configErrorf("Cannot include '%s': %w", given, err)
+	case !info.Mode().IsRegular():
+		return configErrorf("Cannot include '%s': Not a regular file", given)
+	}
+	text, err := readConfigFile(path)
+	if err != nil {
+		return configErrorf("Cannot include '%s': %w", given, err)
+	}
+	if p.env.left -= len(text); p.env.left < 0 {
+		return configErrorf("Cannot include '%s': the configuration is too long", given)
+	}
+	p.lexer.push(path, string(text))
+	return nil
+}
+
+// define runs define, define!, define-eval and define-eval!.
+func (p *configParser) define(name string, args []string) error {
+	if len(args) != 2 {
+		return configErrorf("'%s' requires 2 parameters", name)
+	}
+	key, value := args[0], args[1]
+	if strings.HasPrefix(name, "define-eval") {
+		n, err := evaluate(value)
+		if err != nil {
+			return configErrorf("error evaluating '%s': %w", value, err)
+		}
+		value = formatInt(n)
+	}
+	return p.env.define(key, value, strings.HasSuffix(name, "!"))
+}
