@@ -153,9 +153,9 @@ func archiveError(err error) error {
 	hint := e.Hint
 	message := e.Msg
 	switch e.Class {
-	case "signature-missing":
+	case fwup.ClassSignatureMissing:
 		message, hint = "is not signed", "sign it with a key of the org: ganglion firmware sign"
-	case "signature-bad", "signature-mismatch", "signature-invalid", "signature":
+	case fwup.ClassSignatureInvalid:
 		message, hint = "is not signed by a key of this org", "sign it with a key of the org, or add its public key"
 	}
 	return &fleet.Error{Kind: fleet.Invalid, Field: "firmware", Message: message, Hint: hint, Err: err}

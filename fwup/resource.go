@@ -1,0 +1,180 @@
+package fwup
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"golang.org/x/crypto/blake2b"
+)
+
+// resourceChunk is the most bytes of a resource handed out at once.
+const resourceChunk = segmentSize
+
+// resourceStream reads the content of a resource from the archive, piece by
+// piece, and checks its length and hash in the end.
+type resourceStream struct {
+	name   string
+	layout layout
+	want   string // the hash as meta.conf has it
+	r      io.Reader
+
+	hash hash.Hash
+	buf  []byte
+	part int   // index in layout of the data run being read
+	left int64 // bytes of it
+	at   int64 // where the next byte goes in the resource, holes included
+	read int64 // bytes of data so far
+}
+
+// newResourceStream reads r; a nil r is for planning only.
+func newResourceStream(res *resource, r io.Reader) *resourceStream {
+	h, err := blake2b.New256(nil)
+	if err != nil {
+		panic(err) // only for a key that is too long
+	}
+	s := &resourceStream{name: res.name, layout: res.layout, want: res.hash, r: r, hash: h, part: -2}
+	s.advance()
+	return s
+}
+
+// advance goes to the next run of data that has any.
+func (s *resourceStream) advance() {
+	for s.left == 0 && s.part+2 < len(s.layout) {
+		if s.part >= 0 && s.part+1 < len(s.layout) {
+			s.at += s.layout[s.part+1]
+		}
+		s.part += 2
+		s.left = s.layout[s.part]
+	}
+}
+
+// next returns a piece of data and where in the resource it belongs. At the
+// end it returns nil data. The data is valid until the next call.
+func (s *resourceStream) next() ([]byte, int64, error) {
+	if s.left == 0 || s.r == nil {
+		return nil, 0, nil
+	}
+	if s.buf == nil {
+		s.buf = make([]byte, resourceChunk)
+	}
+	n, err := s.fill(s.buf[:min(s.left, resourceChunk)])
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, 0, err
+	}
+	if n == 0 {
+		s.left, s.part = 0, len(s.layout)
+		return nil, 0, nil
+	}
+	data, at := s.buf[:n], s.at
+	s.hash.Write(data)
+	s.read += int64(n)
+	s.at += int64(n)
+	s.left -= int64(n)
+	s.advance()
+	return data, at, nil
+}
+
+// fill reads until p is full. Other than io.ReadFull it tells an error that
+// comes with the last bytes: a checksum that is wrong.
+func (s *resourceStream) fill(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = s.r.Read(p[n:])
+		n += k
+	}
+	return n, err
+}
+
+// check tells whether the data was what meta.conf says; who is the action that
+// took it.
+func (s *resourceStream) check(who string) error {
+	size := s.layout.dataSize()
+	if s.read == 0 && size > 0 {
+		return errorf(ClassDoubleRead, "%s didn't write anything and was likely called twice in an on-resource for '%s'. Try a \"cp\" function.", who, s.name).about(s.name)
+	}
+	if s.read != size {
+		return errorf(ClassLength, "%s wrote %d bytes for '%s', but should have written %d", who, s.read, s.name, size).about(s.name)
+	}
+	if !validHash(s.want) {
+		return errorf(ClassHashMissing, "invalid blake2b hash for '%s'", s.name).about(s.name)
+	}
+	if !s.hashFits() {
+		return errorf(ClassHash, "%s detected blake2b mismatch on '%s'", who, s.name).about(s.name)
+	}
+	return s.checkEnd(who)
+}
+
+// checkEnd sees that the member holds no more than the resource.
+func (s *resourceStream) checkEnd(who string) error {
+	if s.r == nil {
+		return nil
+	}
+	var more [1]byte
+	n, err := io.ReadFull(s.r, more[:])
+	switch {
+	case n > 0:
+		return errorf(ClassLength, "%s found more than the %d bytes of '%s'", who, s.read, s.name).about(s.name)
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	return err
+}
+
+func (s *resourceStream) hashFits() bool { return hex.EncodeToString(s.hash.Sum(nil)) == s.want }
+
+// validHash reports whether a hash has the length of one. Its digits are
+// compared as text: those in upper case never fit.
+func validHash(text string) bool { return len(text) == hex.EncodedLen(blake2b.Size256) }
+
+// isDelta reports whether the member of a resource holds a delta instead of
+// its content: its length is known beforehand, and another.
+func isDelta(m *member, res *resource) bool {
+	return len(res.layout) <= 1 && m.size >= 0 && m.size != res.layout.dataSize()
+}
+
+// vcdiffMagic is how deltas start.
+var vcdiffMagic = []byte{0xd6, 0xc3, 0xc4, 0x00}
+
+// checkDeltaHeader reads the start of a delta and tells whether devices can
+// decode it.
+func checkDeltaHeader(r io.Reader, name string) error {
+	var h [6]byte
+	n, err := io.ReadFull(r, h[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	problem := ""
+	switch {
+	case n < 5 || !bytes.Equal(h[:4], vcdiffMagic):
+		problem = "not a VCDIFF input"
+	case h[4]&1 != 0:
+		problem = "unavailable secondary compressor"
+		if n == 6 {
+			problem += secondaryName(h[5])
+		}
+	case h[4]&2 != 0:
+		problem = "compressed code table not implemented"
+	case h[4]&^7 != 0:
+		problem = "unrecognized header indicator bits set"
+	}
+	if problem != "" {
+		return errorf(ClassDelta, "xdelta3 error: %s", problem).about(name)
+	}
+	return nil
+}
+
+func secondaryName(id byte) string {
+	switch id {
+	case 1:
+		return ": DJW"
+	case 2:
+		return ": LZMA"
+	case 16:
+		return ": FGK"
+	}
+	return fmt.Sprintf(": %d", id)
+}

@@ -1,0 +1,146 @@
+package fwup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// VerifyOptions says what Verify asks of an archive.
+type VerifyOptions struct {
+	// PublicKeys are the keys that are trusted. When there are any, the archive
+	// has to be signed with one of them.
+	PublicKeys []PublicKey
+	// Strict also refuses what devices accept but nobody should publish: a
+	// central directory that says something else than the members in stream
+	// order, names that could leave a directory, a signature with bytes behind
+	// it, deltas, and anything before or behind the archive.
+	Strict bool
+}
+
+// Verify reads a whole archive in one pass, to the end of r, and checks
+// everything in it: the signature, the order and names of the members, the
+// length and hash of every resource. It needs little memory, whatever the size
+// of the archive.
+//
+// The error is an *Error when the archive is to blame. Otherwise it is the one
+// of r or of ctx.
+func Verify(ctx context.Context, r io.Reader, o VerifyOptions) (*Info, error) {
+	a, err := openArchive(ctx, r, archiveOptions{keys: o.PublicKeys, keep: o.Strict})
+	if err != nil {
+		return nil, err
+	}
+	if o.Strict && a.longSignature {
+		return nil, errorf(ClassStrict, "The signature is followed by something else")
+	}
+	if err := a.verifyResources(o.Strict, nil); err != nil {
+		return nil, err
+	}
+	if o.Strict {
+		if err := a.zip.checkCentral(); err != nil {
+			return nil, err
+		}
+		return a.info, nil
+	}
+	if err := a.zip.drain(); err != nil {
+		return nil, err
+	}
+	return a.info, nil
+}
+
+// verifyResources reads the members behind the head. When need is not nil it
+// takes what a device takes that runs one task: unknown members pass, and only
+// the resources that need names have to be there.
+func (a *archive) verifyResources(strict bool, need func(name string) bool) error {
+	seen := make(map[string]bool, len(a.resources))
+	for {
+		m, err := a.zip.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if strict {
+			if err := strictName(m.name); err != nil {
+				return err
+			}
+		}
+		if m.name == "data/" && m.size <= 0 {
+			continue
+		}
+		name := m.resourceName()
+		res := a.resources[name]
+		switch {
+		case res == nil && need != nil:
+			continue
+		case res == nil:
+			return errorf(ClassUnknownFile, "Can't find file-resource for %s", name).about(name)
+		case seen[name] && need == nil:
+			return errorf(ClassDuplicateFile, "Processing %s twice. Archive is corrupt.", name).about(name)
+		}
+		seen[name] = true
+		if err := verifyResource(m, res, strict); err != nil {
+			return err
+		}
+	}
+	for _, name := range a.names {
+		if !seen[name] && (need == nil || need(name)) {
+			return errorf(ClassResourceMissing, "Resource %s not found in archive", name).about(name)
+		}
+	}
+	return nil
+}
+
+func verifyResource(m *member, res *resource, strict bool) error {
+	if !validHash(res.hash) {
+		return errorf(ClassHashMissing, "invalid blake2b-256 hash for '%s'", res.name).about(res.name)
+	}
+	if isDelta(m, res) {
+		if strict {
+			return errorf(ClassLength, "'%s' has %d bytes, but should have %d: complete firmware is needed, not a delta", res.name, m.size, res.layout.dataSize()).about(res.name)
+		}
+		return checkDeltaHeader(m, res.name)
+	}
+	s := newResourceStream(res, m)
+	for {
+		data, _, err := s.next()
+		if err != nil {
+			return err
+		}
+		if data == nil {
+			break
+		}
+	}
+	var more [1]byte
+	n, err := io.ReadFull(m, more[:])
+	switch {
+	case n > 0 || s.read != res.layout.dataSize():
+		return errorf(ClassLength, "ZIP data length mismatch for %s", res.name).about(res.name)
+	case !errors.Is(err, io.EOF):
+		return err
+	case !s.hashFits():
+		return errorf(ClassHash, "Detected blake2b digest mismatch for %s", res.name).about(res.name)
+	}
+	return nil
+}
+
+// rewindAfter runs f, which reads r, and then goes back to where r was.
+func rewindAfter(r io.Reader, f func() error) error {
+	seeker, ok := r.(io.Seeker)
+	if !ok {
+		return errors.New("the archive cannot be read twice, as verifying it first needs")
+	}
+	at, err := seeker.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return fmt.Errorf("the archive cannot be read twice, as verifying it first needs: %w", err)
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if _, err := seeker.Seek(at, io.SeekStart); err != nil {
+		return fmt.Errorf("read the archive again: %w", err)
+	}
+	return nil
+}
