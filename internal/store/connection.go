@@ -49,6 +49,10 @@ type Displaced struct {
 // connectionColumns are those of the table, in the order of connectionArgs.
 const connectionColumns = "device_id, org_id, product_id, uuid, node, status, address, established_at, last_seen_at, disconnected_at, reason, network_interface"
 
+// connectionTypes are the SQL types of connectionColumns: PostgreSQL cannot
+// tell them from the parameters.
+var connectionTypes = []string{"BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "TEXT"}
+
 const connectionUpsert = ` ON CONFLICT (device_id) DO UPDATE SET
 	org_id = excluded.org_id, product_id = excluded.product_id, uuid = excluded.uuid, node = excluded.node,
 	status = excluded.status, address = excluded.address, established_at = excluded.established_at,
@@ -61,7 +65,7 @@ const connectionStillOurs = ` WHERE connections.uuid = excluded.uuid
 	OR (connections.status = 'disconnected' AND connections.established_at < excluded.established_at)`
 
 // SaveConnections writes what happened to many devices in few statements. A
-// device may be in the list once. It returns the live connections of other
+// device may be in the list once; one that was deleted is left out. It returns the live connections of other
 // nodes that were displaced. Only a system scope over all orgs may do this.
 func (tx *Tx) SaveConnections(s fleet.Scope, changes []ConnectionChange) ([]Displaced, error) {
 	if !s.AllOrgs() {
@@ -127,9 +131,10 @@ func (tx *Tx) upsertConnections(list []fleet.Connection, conflict string) error 
 		args := make([]any, 0, 12*len(chunk))
 		for _, c := range chunk {
 			args = append(args, c.DeviceID, c.OrgID, c.ProductID, c.UUID, c.Node, string(c.Status), c.Address,
-				micros(c.EstablishedAt), micros(c.LastSeenAt), micros(c.DisconnectedAt), c.Reason, c.NetworkInterface)
+				micros(c.EstablishedAt), micros(c.LastSeenAt), micros(c.DisconnectedAt), storable(c.Reason), storable(c.NetworkInterface))
 		}
-		_, err := tx.exec("INSERT INTO connections ("+connectionColumns+") VALUES "+marks(len(chunk), 12, nil)+conflict, args...)
+		_, err := tx.exec("INSERT INTO connections ("+connectionColumns+") SELECT v.* FROM (VALUES "+
+			marks(len(chunk), len(connectionTypes), connectionTypes)+") AS v JOIN devices d ON d.id = v.column1 WHERE d.deleted_at = 0"+conflict, args...)
 		return mapErr("connection", err)
 	})
 }
@@ -144,7 +149,7 @@ func (tx *Tx) resolveFirmware(s fleet.Scope, productID int64, d *DeviceState) er
 	if uuid == "" {
 		return nil
 	}
-	args := []any{productID, uuid}
+	args := []any{productID, storable(uuid)}
 	var m fleet.FirmwareMetadata
 	query := `SELECT uuid, product, version, platform, architecture, author, description, vcs_identifier, misc
 		FROM firmware WHERE product_id = $1 AND uuid = $2 AND ` + scopeClause(s, "org_id", &args)
@@ -156,6 +161,12 @@ func (tx *Tx) resolveFirmware(s fleet.Scope, productID int64, d *DeviceState) er
 		d.Firmware = &m
 	}
 	return mapErr("firmware", err)
+}
+
+// storable is what a device said, without what PostgreSQL does not take: one
+// device must not fail the batch of all.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "")
 }
 
 // deviceStateTypes are the SQL types of the columns of saveDeviceStates:
@@ -174,9 +185,9 @@ func (tx *Tx) saveDeviceStates(list []ConnectionChange) error {
 			if c.Device.Firmware != nil {
 				m = *c.Device.Firmware
 			}
-			args = append(args, c.Connection.DeviceID, m.UUID, m.Product, m.Version, m.Platform, m.Architecture,
-				m.Author, m.Description, m.VCSIdentifier, m.Misc,
-				string(c.Device.Validation), c.Device.AutoReverted, c.Device.APIVersion, c.Device.FwupVersion, micros(c.Connection.EstablishedAt))
+			args = append(args, c.Connection.DeviceID, storable(m.UUID), storable(m.Product), storable(m.Version), storable(m.Platform), storable(m.Architecture),
+				storable(m.Author), storable(m.Description), storable(m.VCSIdentifier), storable(m.Misc),
+				string(c.Device.Validation), c.Device.AutoReverted, storable(c.Device.APIVersion), storable(c.Device.FwupVersion), micros(c.Connection.EstablishedAt))
 		}
 		query := `UPDATE devices SET
 			firmware_uuid = v.column2, firmware_product = v.column3, firmware_version = v.column4,
@@ -300,7 +311,7 @@ func (tx *Tx) DisconnectNode(s fleet.Scope, node, reason string, before time.Tim
 	}
 	rows, err := tx.query(`SELECT c.device_id, c.org_id, c.product_id, d.group_id, d.identifier
 		FROM connections c JOIN devices d ON d.id = c.device_id
-		WHERE c.node = $1 AND c.status IN ('connecting', 'connected') AND c.established_at < $2 LIMIT $3`, node, micros(before), limit)
+		WHERE c.node = $1 AND c.status IN ('connecting', 'connected') AND c.established_at < $2 LIMIT $3`+tx.forUpdateOf("c"), node, micros(before), limit)
 	lost, err := scanAll("connection", rows, err, func(r row) (fleet.Presence, error) {
 		p := fleet.Presence{Status: fleet.Disconnected}
 		return p, r.Scan(&p.DeviceID, &p.OrgID, &p.ProductID, &p.GroupID, &p.Identifier)

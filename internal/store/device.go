@@ -16,11 +16,11 @@ func (tx *Tx) CreateDevice(s fleet.Scope, d *fleet.Device) (err error) {
 		d.Validation = fleet.ValidationUnknown
 	}
 	d.UUID, d.CreatedAt, d.UpdatedAt = newUUID(), tx.now(), tx.now()
-	d.Connection = fleet.Connection{DeviceID: d.ID, Status: fleet.NotSeen}
 	d.ID, err = tx.insert("device", "devices", new(values).set("uuid", d.UUID).set("org_id", d.OrgID).set("product_id", d.ProductID).
 		set("identifier", d.Identifier).set("description", d.Description).set("tags", toJSON(d.Tags)).set("group_id", d.GroupID).
 		set("validation", string(d.Validation)).set("updates_enabled", d.UpdatesEnabled).
 		set("created_at", d.CreatedAt).set("updated_at", d.UpdatedAt))
+	d.Connection = fleet.Connection{DeviceID: d.ID, OrgID: d.OrgID, ProductID: d.ProductID, Status: fleet.NotSeen}
 	return err
 }
 
@@ -139,17 +139,18 @@ func (tx *Tx) ListDevices(s fleet.Scope, f fleet.DeviceFilter) ([]fleet.Device, 
 	var args []any
 	where := tx.deviceConds(s, f, &args)
 	var last string
-	if ok, err := parseCursor(f.Page.Cursor, &last); err != nil {
+	var lastID int64 // of several orgs, devices may have the same identifier
+	if ok, err := parseCursor(f.Page.Cursor, &last, &lastID); err != nil {
 		return nil, "", err
 	} else if ok {
-		where += " AND d.identifier > " + bind(&args, last)
+		where += " AND (d.identifier, d.id) > (" + bind(&args, last) + ", " + bind(&args, lastID) + ")"
 	}
-	rows, err := tx.query("SELECT "+deviceColumns+" FROM "+deviceFrom+" WHERE "+where+" ORDER BY d.identifier LIMIT "+bind(&args, f.Page.Size()+1), args...)
+	rows, err := tx.query("SELECT "+deviceColumns+" FROM "+deviceFrom+" WHERE "+where+" ORDER BY d.identifier, d.id LIMIT "+bind(&args, f.Page.Size()+1), args...)
 	list, err := scanAll("device", rows, err, scanDevice)
 	if err != nil {
 		return nil, "", err
 	}
-	list, next := pageOf(list, f.Page, func(d fleet.Device) string { return cursor(d.Identifier) })
+	list, next := pageOf(list, f.Page, func(d fleet.Device) string { return cursor(d.Identifier, d.ID) })
 	return list, next, nil
 }
 

@@ -77,6 +77,8 @@ func mapPostgres(noun string, err *pgconn.PgError) error {
 		return taken(noun, indexColumn(err.ConstraintName), err)
 	case err.Code == "23503":
 		return inUse(noun, err)
+	case err.Code == "22021": // text that is not UTF-8 or holds a zero byte
+		return &fleet.Error{Kind: fleet.Invalid, Message: noun + ": text must be UTF-8 without zero bytes", Err: err}
 	case err.Code == "40001", err.Code == "40P01", strings.HasPrefix(err.Code, "08"), strings.HasPrefix(err.Code, "53"), strings.HasPrefix(err.Code, "57"):
 		return unavailable(err)
 	}

@@ -49,6 +49,9 @@ func (tx *Tx) ListProducts(s fleet.Scope) ([]fleet.Product, error) {
 
 // UpdateProduct changes a product.
 func (tx *Tx) UpdateProduct(s fleet.Scope, id int64, u fleet.ProductUpdate) error {
+	if _, err := tx.Product(s, id); err != nil {
+		return err
+	}
 	v := new(values).set("updated_at", tx.now())
 	if u.RequireUniqueFirmwareVersion != nil {
 		v.set("require_unique_firmware_version", *u.RequireUniqueFirmwareVersion)
@@ -56,13 +59,29 @@ func (tx *Tx) UpdateProduct(s fleet.Scope, id int64, u fleet.ProductUpdate) erro
 	return tx.update("product", "products", s, id, v)
 }
 
-// DeleteProduct hides a product; its name is free again. Its devices can not
-// connect any more.
+// DeleteProduct hides a product with its devices; its name and their
+// identifiers are free again. Its groups pause and open attempts end.
 func (tx *Tx) DeleteProduct(s fleet.Scope, id int64) error {
 	if _, err := tx.Product(s, id); err != nil {
 		return err
 	}
-	return tx.update("product", "products", s, id, new(values).set("deleted_at", tx.now()))
+	now := micros(tx.now())
+	for _, q := range []struct {
+		sql  string
+		args []any
+	}{
+		{"DELETE FROM device_certificates WHERE device_id IN (SELECT id FROM devices WHERE product_id = $1)", []any{id}},
+		{"DELETE FROM connections WHERE product_id = $1", []any{id}},
+		{"UPDATE update_attempts SET state = 'superseded', reason = 'the product was deleted', finished_at = $1, deadline_at = 0, updated_at = $1 WHERE product_id = $2 AND state IN " + openStates,
+			[]any{now, id}},
+		{"UPDATE deployment_groups SET active = FALSE, revision = revision + 1, updated_at = $1 WHERE product_id = $2 AND active", []any{now, id}},
+		{"UPDATE devices SET deleted_at = $1, group_id = 0 WHERE product_id = $2 AND deleted_at = 0", []any{now, id}},
+	} {
+		if _, err := tx.exec(q.sql, q.args...); err != nil {
+			return mapErr("product", err)
+		}
+	}
+	return tx.update("product", "products", s, id, new(values).set("deleted_at", now))
 }
 
 // CreateSharedSecret adds a shared secret of a product or device.

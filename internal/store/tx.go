@@ -115,6 +115,14 @@ func (tx *Tx) forUpdate() string {
 	return ""
 }
 
+// forUpdateOf is forUpdate for the rows of one table of a join.
+func (tx *Tx) forUpdateOf(alias string) string {
+	if tx.db.dialect == PostgreSQL {
+		return " FOR UPDATE OF " + alias
+	}
+	return ""
+}
+
 // micros is how times are stored: microseconds since 1970 UTC, 0 for none.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
