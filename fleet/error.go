@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what sort of failure an Error is. Edges map it to an HTTP status,
@@ -26,10 +27,11 @@ const (
 // cause for the log.
 type Error struct {
 	Kind    Kind
-	Field   string // the input field at fault, in API spelling; "" when none
-	Message string // one sentence a person can act on; never holds secrets
-	Hint    string // what to do next; may be empty
-	Err     error  // the cause; never shown to a caller
+	Field   string        // the input field at fault, in API spelling; "" when none
+	Message string        // one sentence a person can act on; never holds secrets
+	Hint    string        // what to do next; may be empty
+	Wait    time.Duration // how long to wait before the next try; 0: not known
+	Err     error         // the cause; never shown to a caller
 }
 
 func (e *Error) Error() string {
@@ -109,6 +111,16 @@ func FieldOf(err error) string {
 		return e.Field
 	}
 	return ""
+}
+
+// WaitOf returns how long to wait before trying again, or 0 when err does
+// not say.
+func WaitOf(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Wait
+	}
+	return 0
 }
 
 // HintOf returns what to do next about err, or "".

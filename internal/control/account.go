@@ -83,7 +83,9 @@ func (c *Control) limitSignIn(email, address string) error {
 		key   string
 	}{{c.signInByAddress, address}, {c.signInByEmail, address + " " + email}} {
 		if ok, wait := try.limit.Allow(try.key, now); !ok {
-			return fleet.Errorf(fleet.RateLimited, "too many tries to sign in; wait %d seconds", int(wait.Seconds())+1)
+			e := fleet.Errorf(fleet.RateLimited, "too many tries to sign in; wait %d seconds", int(wait.Seconds())+1)
+			e.Wait = wait
+			return e
 		}
 	}
 	return nil

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+)
+
+// Limits of an upload. How large the file may be is decided by control.
+const (
+	maxOtherParts  = 16               // parts of the form that are no file
+	maxOtherPart   = 64 << 10         // bytes of each
+	uploadStep     = 64 << 10         // this many bytes must arrive …
+	uploadPatience = time.Minute      // … within this time
+	maxDrain       = 64 << 20         // bytes read and thrown away after a refusal, so that the answer is read
+	drainTimeout   = 10 * time.Second // at most
+)
+
+func documentUpload(op *huma.Operation) {
+	op.Description = "The form is read as it arrives. The part named firmware must have a file name; other parts are ignored."
+	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": {
+		Schema: &huma.Schema{
+			Type: huma.TypeObject, Required: []string{"firmware"},
+			Properties: map[string]*huma.Schema{"firmware": {Type: huma.TypeString, Format: "binary", Description: "The .fw file."}},
+		},
+	}}}
+}
+
+// publishFirmware hands the file of the form to control while it arrives.
+func (s *server) publishFirmware(c *call, in *InProduct) (*firmwareAnswer, error) {
+	form, err := c.r.MultipartReader()
+	if err != nil {
+		return nil, newFailure(http.StatusUnsupportedMediaType, fleet.Invalid, "", "send the firmware as a part of multipart/form-data")
+	}
+	steady := &steadyReader{in: c.r.Body, rc: http.NewResponseController(c.w)}
+	c.r.Body = steady
+	part, err := firmwarePart(form)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.control.PublishFirmware(c.ctx, c.scope, in.Product, part)
+	if err != nil {
+		steady.drain()
+		return nil, err
+	}
+	return one(f, nil, firmwareOf)
+}
+
+// firmwarePart finds the file in the form.
+func firmwarePart(form *multipart.Reader) (*multipart.Part, error) {
+	for range maxOtherParts {
+		part, err := form.NextRawPart()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil, newFailure(http.StatusUnprocessableEntity, fleet.Invalid, "", "No firmware uploaded")
+		case err != nil:
+			return nil, newFailure(http.StatusBadRequest, fleet.Invalid, "", "the form can not be read")
+		case part.FormName() == "firmware" && part.FileName() != "":
+			return part, nil
+		}
+		if n, err := io.CopyN(io.Discard, part, maxOtherPart+1); n > maxOtherPart {
+			return nil, fleet.Errorf(fleet.TooLarge, "the part %q of the form has more than %d bytes", part.FormName(), maxOtherPart)
+		} else if !errors.Is(err, io.EOF) {
+			return nil, newFailure(http.StatusBadRequest, fleet.Invalid, "", "the form can not be read")
+		}
+	}
+	return nil, fleet.Errorf(fleet.TooLarge, "the form has more than %d parts", maxOtherParts)
+}
+
+// steadyReader reads a body that must keep arriving: whoever sends too slowly
+// is cut off, however long the whole takes.
+type steadyReader struct {
+	in   io.ReadCloser
+	rc   *http.ResponseController
+	left int // bytes that must arrive before the deadline moves on
+}
+
+func (r *steadyReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		r.left = uploadStep
+		_ = r.rc.SetReadDeadline(time.Now().Add(uploadPatience)) // not every writer has one
+	}
+	n, err := r.in.Read(p)
+	r.left -= n
+	return n, err
+}
+
+func (r *steadyReader) Close() error { return r.in.Close() }
+
+// drain reads some of what is still to come. A client that only writes would
+// otherwise see a broken connection and not the answer that says why.
+func (r *steadyReader) drain() {
+	_ = r.rc.SetReadDeadline(time.Now().Add(drainTimeout))
+	_, _ = io.CopyN(io.Discard, r.in, maxDrain) // what fails here has an answer already
+}
