@@ -54,12 +54,8 @@ func mbrTableOf(s *section) (*mbrTable, error) {
 	if err := t.readBootCode(s.str("bootstrap-code")); err != nil {
 		return nil, err
 	}
-	if text := s.str("signature"); text != "" {
-		n, err := parseCNumber(text)
-		if err != nil || n > math.MaxUint32 {
-			return nil, configErrorf("mbr signature must be a 32-bit number: '%s'", text)
-		}
-		t.mbr.Signature = uint32(n)
+	if err := t.readSignature(s.str("signature")); err != nil {
+		return nil, err
 	}
 	if err := t.readPartitions(s); err != nil {
 		return nil, err
@@ -76,6 +72,18 @@ func (t *mbrTable) readBootCode(text string) error {
 		return configErrorf("bootstrap-code should be exactly %d bytes", len(t.mbr.BootCode))
 	}
 	copy(t.mbr.BootCode[:], code)
+	return nil
+}
+
+func (t *mbrTable) readSignature(text string) error {
+	if text == "" {
+		return nil
+	}
+	n, err := parseCNumber(text)
+	if err != nil || n > math.MaxUint32 {
+		return configErrorf("mbr signature must be a 32-bit number: '%s'", text)
+	}
+	t.mbr.Signature = uint32(n)
 	return nil
 }
 

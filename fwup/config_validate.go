@@ -54,12 +54,14 @@ func validateMBR(s *section) error {
 	if err := readBootCodeFile(s); err != nil {
 		return err
 	}
-	osip := s.flag("include-osip")
 	t := &mbrTable{expand: -1}
 	if err := t.readBootCode(s.str("bootstrap-code")); err != nil {
 		return err
 	}
-	if osip {
+	if err := t.readSignature(s.str("signature")); err != nil {
+		return err
+	}
+	if s.flag("include-osip") {
 		if err := validateOSIP(s); err != nil {
 			return err
 		}

@@ -1,7 +1,5 @@
 package fwup
 
-import "slices"
-
 // emptyMetaConf stands for a configuration that has nothing to show.
 const emptyMetaConf = "# Empty file\n"
 
@@ -55,7 +53,7 @@ func (s *section) appendBraces(b []byte, o *option) []byte {
 }
 
 func appendOption(b []byte, o *option, values []string) []byte {
-	if len(values) == 0 || slices.Equal(values, []string{o.def}) {
+	if len(values) == 0 || o.kind != listOption && len(values) == 1 && (values[0] == "" || values[0] == o.def) {
 		return b
 	}
 	b = append(b, o.name...)

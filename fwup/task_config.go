@@ -128,7 +128,7 @@ func resourcesOf(s *section) ([]*resource, error) {
 // maxLayoutParts bounds the holes and data runs of a resource.
 const maxLayoutParts = 256
 
-var errLayout = errors.New("sparse_file_get_map_from_config() failed due to invalid sparse map in meta.conf")
+var errLayout = errors.New("the length of a file-resource is not understood")
 
 // layout says which bytes of a resource are in the archive: the lengths of
 // data, hole, data, hole and so on.
@@ -159,7 +159,7 @@ func (l layout) endingHole() int64 {
 func (s *section) mbrTable(name string) (*mbrTable, error) {
 	m := s.section("mbr", name)
 	if m == nil {
-		return nil, fmt.Errorf("mbr_write can't find mbr reference '%s'", name) //nolint:staticcheck // shown as fwup shows it
+		return nil, errors.New("mbr_write can't find mbr reference")
 	}
 	return mbrTableOf(m)
 }
@@ -168,7 +168,7 @@ func (s *section) mbrTable(name string) (*mbrTable, error) {
 func (s *section) ubootEnv(name string) (UBootEnvLocation, error) {
 	u := s.section("uboot-environment", name)
 	if u == nil {
-		return UBootEnvLocation{}, fmt.Errorf("can't find u-boot environment reference '%s'", name)
+		return UBootEnvLocation{}, fmt.Errorf("can't find uboot-environment reference %s", name)
 	}
 	return ubootEnvOf(u)
 }
