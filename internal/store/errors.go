@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -23,6 +24,7 @@ const (
 	sqliteCorrupt    = 11
 	sqliteFull       = 13
 	sqliteCantOpen   = 14
+	sqliteNotADB     = 26
 	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067
@@ -38,6 +40,10 @@ func mapErr(noun string, err error) error {
 	case errors.Is(err, sql.ErrNoRows):
 		return fleet.Missing(noun)
 	}
+	var connect *pgconn.ConnectError // also when the server refuses the user or the database
+	if errors.As(err, &connect) {
+		return unavailable(err)
+	}
 	var lite *sqlite.Error
 	if errors.As(err, &lite) {
 		return mapSQLite(noun, lite)
@@ -47,12 +53,14 @@ func mapErr(noun string, err error) error {
 		return mapPostgres(noun, pg)
 	}
 	var op *net.OpError
-	var connect *pgconn.ConnectError
-	if errors.As(err, &op) || errors.As(err, &connect) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, fs.ErrNotExist) {
+	if errors.As(err, &op) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) || closed(err) {
 		return unavailable(err)
 	}
 	return &fleet.Error{Kind: fleet.Internal, Message: noun + " could not be read or written", Err: err}
 }
+
+// closed reports whether the pool was closed; database/sql has no name for it.
+func closed(err error) bool { return strings.HasSuffix(err.Error(), "sql: database is closed") }
 
 func unavailable(err error) error {
 	return &fleet.Error{Kind: fleet.Unavailable, Message: "the database is out of reach", Hint: "try again in a moment", Err: err}
@@ -65,7 +73,8 @@ func mapSQLite(noun string, err *sqlite.Error) error {
 	case code == sqliteForeignKey:
 		return inUse(noun, err)
 	case code&0xff == sqliteBusy, code&0xff == sqliteLocked, code&0xff == sqliteIOErr, code&0xff == sqliteFull,
-		code&0xff == sqliteCantOpen, code&0xff == sqliteReadOnly, code&0xff == sqliteCorrupt:
+		code&0xff == sqliteCantOpen, code&0xff == sqliteReadOnly, code&0xff == sqliteCorrupt,
+		code&0xff == sqliteNotADB:
 		return unavailable(err)
 	}
 	return &fleet.Error{Kind: fleet.Internal, Message: noun + " could not be read or written", Err: err}

@@ -3,14 +3,16 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"runtime"
 	"strings"
 	"sync"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 )
@@ -68,8 +70,12 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	if err := db.migrate(ctx); err != nil {
-		db.closePools()
-		return nil, mapErr("database", err)
+		_ = db.closePools() // the first error tells more
+		err = mapErr("database", err)
+		if db.dialect == SQLite { // an address of PostgreSQL holds a password
+			err = fmt.Errorf("open %s: %w", o.URL, err)
+		}
+		return nil, err
 	}
 	if db.dialect == SQLite {
 		db.queue = make(chan *write, maxQueue)
@@ -80,15 +86,17 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 
 func (db *DB) openSQLite(path string, readers int) error {
 	db.dialect = SQLite
+	// The driver takes an address: what means something in one is escaped.
+	path = "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?"
 	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)", "cache_size(-32000)"}}
-	reader := "file:" + path + "?" + q.Encode()
-	q.Set("_txlock", "immediate")
+	writer := path + q.Encode() + "&_txlock=immediate"
+	q.Add("_pragma", "query_only(1)") // who writes in a View is told so
 	var err error
-	if db.writer, err = sql.Open("sqlite", "file:"+path+"?"+q.Encode()); err != nil {
+	if db.writer, err = sql.Open("sqlite", writer); err != nil {
 		return err
 	}
 	db.writer.SetMaxOpenConns(1)
-	if db.reader, err = sql.Open("sqlite", reader); err != nil {
+	if db.reader, err = sql.Open("sqlite", path+q.Encode()); err != nil {
 		return err
 	}
 	db.reader.SetMaxOpenConns(readers)
@@ -98,10 +106,11 @@ func (db *DB) openSQLite(path string, readers int) error {
 
 func (db *DB) openPostgres(dsn string, conns int) error {
 	db.dialect = PostgreSQL
-	pool, err := sql.Open("pgx", dsn)
+	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
-		return fleet.InvalidField("database", "is not a PostgreSQL address")
+		return &fleet.Error{Kind: fleet.Invalid, Field: "database", Message: "is not a PostgreSQL address", Err: err}
 	}
+	pool := stdlib.OpenDB(*config)
 	pool.SetMaxOpenConns(conns + 8)
 	pool.SetMaxIdleConns(conns)
 	db.reader, db.writer = pool, pool

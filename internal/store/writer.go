@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
@@ -23,13 +24,15 @@ const (
 
 // write is one Update on its way through the SQLite writer.
 type write struct {
-	ctx  context.Context
-	fn   func(*Tx) error
-	done chan error
+	ctx   context.Context
+	fn    func(*Tx) error
+	done  chan error
+	taken atomic.Bool // by the writer, which runs it, or by a caller who left
 }
 
 // enqueue hands an Update to the writer and waits for its commit. A full
-// queue makes callers wait, not grow.
+// queue makes callers wait, not grow. Who cancels gets an answer at once unless
+// the write has begun: then what became of it is waited for.
 func (db *DB) enqueue(ctx context.Context, fn func(*Tx) error) error {
 	w := &write{ctx: ctx, fn: fn, done: make(chan error, 1)}
 	select {
@@ -42,6 +45,11 @@ func (db *DB) enqueue(ctx context.Context, fn func(*Tx) error) error {
 	select {
 	case err := <-w.done:
 		return err
+	case <-ctx.Done():
+		if w.taken.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return <-w.done // the writer has it, and answers even when it is closed
 	case <-db.closed:
 		db.work.Wait()
 		select {
@@ -105,6 +113,9 @@ func (db *DB) commit(batch []*write) {
 		}
 		defer func() { _ = tx.Rollback() }() // after a commit there is nothing to roll back
 		for i, w := range batch {
+			if !w.taken.CompareAndSwap(false, true) {
+				continue // its caller left
+			}
 			if results[i] = w.ctx.Err(); results[i] != nil {
 				continue
 			}
