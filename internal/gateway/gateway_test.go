@@ -43,6 +43,7 @@ type platform struct {
 	store   *store.DB
 	bus     *bus.Bus
 	control *control.Control
+	keyring *auth.Keyring
 	gateway *Gateway
 	log     *lockedBuffer
 
@@ -51,6 +52,9 @@ type platform struct {
 	addr        string
 	roots       *x509.CertPool
 	web         string // address of a plain listener with WebHandler
+
+	signing sync.Mutex
+	signed  map[string]bool
 
 	reports  chan []fleet.DeviceReport
 	presence chan []fleet.Presence
@@ -61,7 +65,7 @@ func (p *platform) now() time.Time { return time.Now().Add(time.Duration(p.ahead
 
 func start(t testing.TB, change func(*Options)) *platform {
 	t.Helper()
-	p := &platform{t: t, reports: make(chan []fleet.DeviceReport, 10_000), presence: make(chan []fleet.Presence, 10_000), log: &lockedBuffer{}}
+	p := &platform{t: t, reports: make(chan []fleet.DeviceReport, 10_000), presence: make(chan []fleet.Presence, 10_000), log: &lockedBuffer{}, signed: map[string]bool{}}
 	dir := t.TempDir()
 	logger := slog.New(slog.NewTextHandler(p.log, nil))
 	var err error
@@ -74,10 +78,10 @@ func start(t testing.TB, change func(*Options)) *platform {
 	blobs, err := blob.OpenLocal(filepath.Join(dir, "blobs"))
 	must(t, err)
 	t.Cleanup(func() { must(t, blobs.Close()) })
-	keyring, err := auth.NewKeyring(bytes.Repeat([]byte{7}, 32))
+	p.keyring, err = auth.NewKeyring(bytes.Repeat([]byte{7}, 32))
 	must(t, err)
 	p.control = control.New(control.Options{
-		Store: p.store, Blob: blobs, Bus: p.bus, Keyring: keyring, Signer: keyring.URLSigner(), Clock: p.now,
+		Store: p.store, Blob: blobs, Bus: p.bus, Keyring: p.keyring, Signer: p.keyring.URLSigner(), Clock: p.now,
 		BaseURL: func() string { return "http://localhost" },
 	})
 	p.account()
@@ -206,9 +210,17 @@ type client struct {
 	conn net.Conn
 }
 
-// headers sign for a device with the product's secret.
+// headers sign for a device with the product's secret. A signature of one
+// second works once, so each is of another.
 func (p *platform) headers(identifier string) http.Header {
-	return nh1.SignNH1(p.key, p.secret, identifier, p.now())
+	p.signing.Lock()
+	defer p.signing.Unlock()
+	at := p.now().Truncate(time.Second)
+	for p.signed[fmt.Sprint(identifier, at.Unix())] {
+		at = at.Add(-time.Second)
+	}
+	p.signed[fmt.Sprint(identifier, at.Unix())] = true
+	return nh1.SignNH1(p.key, p.secret, identifier, at)
 }
 
 func (p *platform) dialer(h http.Header, certs ...tls.Certificate) ws.Dialer {
