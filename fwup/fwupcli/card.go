@@ -1,0 +1,70 @@
+package fwupcli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// card is a memory card that an update can be written to.
+type card struct {
+	path string
+	size int64 // bytes
+	name string
+}
+
+// detect lists the memory cards.
+func (p *program) detect(string) error {
+	var b strings.Builder
+	for _, c := range findCards() {
+		fmt.Fprintf(&b, "%s,%d\n", c.path, c.size)
+	}
+	p.out.result(b.String())
+	return errDone
+}
+
+// printCard prints the card that would be taken.
+func (p *program) printCard(string) error {
+	c, err := p.onlyCard()
+	if err != nil {
+		return err
+	}
+	p.out.result(c.path + "\n")
+	return errDone
+}
+
+// onlyCard returns the card, if there is one and one only.
+func (p *program) onlyCard() (card, error) {
+	cards := findCards()
+	if len(cards) == 1 {
+		return cards[0], nil
+	}
+	if len(cards) == 0 {
+		return card{}, errors.New("No memory cards found. Try reinserting the card.") //nolint:staticcheck // shown as fwup shows it
+	}
+	var b strings.Builder
+	b.WriteString("Too many possible memory cards found:")
+	for _, c := range cards {
+		fmt.Fprintf(&b, "\n  %s (%s)", c.path, strings.TrimSuffix(sizeText(c.size)+"; "+c.name, "; "))
+	}
+	b.WriteString("\nSpecify one using the -d option.")
+	return card{}, errors.New(b.String())
+}
+
+// chooseCard finds the card to write to and lets the user confirm it.
+func (p *program) chooseCard() (card, error) {
+	c, err := p.onlyCard()
+	if err != nil || p.opts.accept {
+		return c, err
+	}
+	if p.opts.input == "" {
+		return card{}, fmt.Errorf("Cannot confirm use of %s when using stdin.\nRerun with -y if location is correct.", c.path) //nolint:staticcheck // shown as fwup shows it
+	}
+	fmt.Fprintf(p.stderr, "Use %s memory card found at %s? [y/N] ", sizeText(c.size), c.path)
+	var answer [1]byte
+	if _, err := io.ReadFull(p.stdin, answer[:]); err != nil || answer[0] != 'y' && answer[0] != 'Y' {
+		return card{}, errors.New("aborted by user")
+	}
+	return c, nil
+}

@@ -1,0 +1,194 @@
+package fwupcli
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ganglion-iot/ganglion/fwup"
+)
+
+// create makes an update from a configuration.
+func (p *program) create() error {
+	o := &p.opts
+	options := fwup.CreateOptions{ConfigPath: o.config, PrivateKey: o.privateKey, Level: o.level, LookupEnv: os.LookupEnv}
+	if o.output == "" {
+		out := bufio.NewWriterSize(p.stdout, 64<<10)
+		if err := fwup.Create(context.Background(), out, options); err != nil {
+			return err
+		}
+		return out.Flush()
+	}
+	f, err := os.OpenFile(o.output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("error creating archive '%s': %s", o.output, systemText(err))
+	}
+	err = fwup.Create(context.Background(), f, options)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// sign puts a signature in place of the one an update has, if any.
+func (p *program) sign() error {
+	o := &p.opts
+	switch {
+	case o.privateKey == nil:
+		return errors.New("Specify a signing key") //nolint:staticcheck // shown as fwup shows it
+	case o.input == "":
+		return errors.New("Specify an input firmware file") //nolint:staticcheck // shown as fwup shows it
+	case o.output == "":
+		return errors.New("Specify an output firmware file") //nolint:staticcheck // shown as fwup shows it
+	}
+	in, name, err := p.input()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	// The output may be the input, so it is replaced at the end only.
+	temporary := name + ".tmp"
+	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("error creating '%s': %s", temporary, systemText(err))
+	}
+	err = fwup.Sign(context.Background(), in, out, fwup.SignOptions{PrivateKey: o.privateKey, LookupEnv: os.LookupEnv})
+	if closeErr := out.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(temporary, o.output)
+	}
+	if err != nil {
+		os.Remove(temporary)
+		return inArchive(err, name, "the beginning")
+	}
+	p.out.result("")
+	return nil
+}
+
+// verify checks all of an update.
+func (p *program) verify() error {
+	if p.opts.input == "" {
+		return errors.New("Specify an input firmware file") //nolint:staticcheck // shown as fwup shows it
+	}
+	in, name, err := p.input()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := fwup.Verify(context.Background(), in, fwup.VerifyOptions{PublicKeys: p.opts.publicKeys})
+	if err != nil {
+		return inArchive(err, name, "the beginning")
+	}
+	text := "Valid archive without a signature\n"
+	switch {
+	case info.Key != nil:
+		text = "Valid archive with a good signature\n"
+	case info.Signed:
+		text = "Valid archive with an unverified signature. Specify a public key to authenticate.\n"
+	}
+	p.out.result(text)
+	return nil
+}
+
+// metadata prints what an update says about itself.
+func (p *program) metadata() error {
+	in, name, err := p.input()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := fwup.ReadMetadata(in, p.opts.publicKeys)
+	if err != nil {
+		return inArchive(err, name, "beginning")
+	}
+	if p.opts.metadataKey == "" {
+		p.out.result(info.Text())
+		return nil
+	}
+	text := "(null)"
+	for _, f := range info.Fields() {
+		if f.Name == p.opts.metadataKey {
+			text = f.Value
+		}
+	}
+	p.out.result(text + "\n")
+	return nil
+}
+
+// list prints the names of the tasks of an update.
+func (p *program) list() error {
+	in, name, err := p.input()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	tasks, err := fwup.ListTasks(in, p.opts.publicKeys)
+	if err != nil {
+		return inArchive(err, name, "beginning")
+	}
+	var b strings.Builder
+	for _, task := range tasks {
+		b.WriteString(task + "\n")
+	}
+	p.out.result(b.String())
+	return nil
+}
+
+// generateKeys writes a new key pair.
+func (p *program) generateKeys() error {
+	public, private, err := fwup.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	prefix := p.opts.output
+	if prefix == "" {
+		prefix = "fwup-key"
+	}
+	if err := writeKey(prefix+".pub", fwup.FormatPublicKey(public)); err != nil {
+		return err
+	}
+	if err := writeKey(prefix+".priv", fwup.FormatPrivateKey(private)); err != nil {
+		// A public key alone is of no use, and would stand in the way of the
+		// next try.
+		return errors.Join(err, os.Remove(prefix+".pub"))
+	}
+	base := filepath.Base(prefix)
+	p.out.result(fmt.Sprintf("Firmware signing keys created and saved to '%.32s' and '%.32s'\n\n"+
+		"Distribute '%.32s' with your system so that firmware updates can be\n"+
+		"authenticated. Keep '%.32s' in a safe location.\n", base+".pub", base+".priv", base+".pub", base+".priv"))
+	return nil
+}
+
+// writeKey writes a file that must not be there before: losing a key is worse
+// than an error.
+func writeKey(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("Couldn't create '%s': %s", path, systemText(err)) //nolint:staticcheck // shown as fwup shows it
+	}
+	_, err = io.WriteString(f, text)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("Couldn't write to '%s': %s", path, systemText(err)) //nolint:staticcheck // shown as fwup shows it
+	}
+	return nil
+}
+
+// sparseCheck tells whether the file system at a path keeps holes.
+func (p *program) sparseCheck() error {
+	if err := probeHole(p.opts.sparsePath, p.opts.sparseSize); err != nil {
+		return err
+	}
+	p.out.result("Sparse files supported\n")
+	return nil
+}

@@ -1,0 +1,135 @@
+// Package fwupcli is the program fwup: its options, what it prints and its
+// exit status, as scripts and devices expect them from fwup 1.16. The work is
+// done by package fwup.
+package fwupcli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ganglion-iot/ganglion/fwup"
+)
+
+// program is one run.
+type program struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	out            *output
+	opts           options
+	err            error // why the command failed
+}
+
+// errDone ends the program with success before any command ran.
+var errDone = errors.New("done")
+
+// Main runs the program with the arguments after its name and returns the exit
+// status: 0 when all went well, 1 otherwise.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	return newProgram(stdin, stdout, stderr).main(args)
+}
+
+func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
+	return &program{stdin: stdin, stdout: stdout, stderr: stderr, out: &output{w: stdout}, opts: defaults()}
+}
+
+func (p *program) main(args []string) int {
+	p.err = p.run(args)
+	status := p.report(p.err)
+	if p.out.err != nil {
+		status = 1
+	}
+	if p.opts.exitHandshake {
+		p.out.write([]byte{0x1a, byte(status)})
+		// Whoever started the program closes stdin once it got the status; an
+		// exit before that could lose what is still in the pipe. Errors of stdin
+		// are its end as well.
+		_, _ = io.Copy(io.Discard, p.stdin)
+	}
+	return status
+}
+
+func (p *program) run(args []string) error {
+	if len(args) == 0 {
+		return &usageError{}
+	}
+	rest, err := getopt(args, optionTable(), func(o *option, value string) error { return o.do(p, value) })
+	if err != nil {
+		return err
+	}
+	o := &p.opts
+	if o.quiet && o.numeric {
+		return errors.New("pick either -n or -q, but not both")
+	}
+	if o.easy && len(rest) == 1 {
+		o.command, o.input, rest = (*program).apply, rest[0], nil
+		if o.task == nil {
+			complete := "complete"
+			o.task = &complete
+		}
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("unexpected parameter: %s", rest[0])
+	}
+	if o.command == nil {
+		return errors.New("specify one of -a, -c, -l, -m, -S, -V, or -z")
+	}
+	return o.command(p)
+}
+
+// report says what went wrong, if anything, and returns the exit status.
+func (p *program) report(err error) int {
+	var usage *usageError
+	switch {
+	case err == nil || errors.Is(err, errDone):
+		return 0
+	case errors.As(err, &usage):
+		if usage.text != "" {
+			fmt.Fprintf(p.stderr, "fwup: %s\n", usage.text)
+		}
+		p.printUsage()
+	default:
+		var config *fwup.ConfigError
+		if errors.As(err, &config) {
+			fmt.Fprintln(p.stderr, config)
+		}
+		p.out.failure(err.Error())
+	}
+	return 1
+}
+
+// input opens what -i names. The name is for messages.
+func (p *program) input() (r io.ReadCloser, name string, err error) {
+	if name = p.opts.input; name != "" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, "", fmt.Errorf("Failed to open '%s'", name) //nolint:staticcheck // shown as fwup shows it
+		}
+		return f, name, nil
+	}
+	if p.out.framing {
+		return io.NopCloser(&frameReader{r: p.stdin}), "(null)", nil
+	}
+	return io.NopCloser(p.stdin), "(null)", nil
+}
+
+// inArchive words an error of an archive for a command: only the program knows
+// the name of the file.
+func inArchive(err error, name, place string) error {
+	var e *fwup.Error
+	if errors.As(err, &e) && e.Class == "meta-not-first" {
+		return fmt.Errorf("Expecting meta.conf to be at %s of %s", place, name) //nolint:staticcheck // shown as fwup shows it
+	}
+	return err
+}
+
+// systemText is the text of an error of the system as the C library words it.
+func systemText(err error) string {
+	for inner := err; inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	text := err.Error()
+	return strings.ToUpper(text[:1]) + text[1:]
+}
