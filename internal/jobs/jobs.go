@@ -21,7 +21,7 @@ const (
 	// pollInterval is how often the queue is looked at without a reason. Work
 	// of this process is noticed at once, so that this is for the work of
 	// other nodes and of a process before; each look is a write.
-	pollInterval = 10 * time.Second
+	pollInterval = time.Second
 	// jobTimeout bounds one try of a job: 4 GiB from a slow blob store fit.
 	jobTimeout = 30 * time.Minute
 	// rescueAfter is when a job of a process that died is taken up again.
