@@ -19,7 +19,7 @@ type configOptions struct {
 }
 
 // maxConfig is the most bytes of a configuration file.
-const maxConfig = 16 << 20
+const maxConfig = 8 << 20
 
 // The variables that stand for the identity of an archive. When creating they
 // stand for themselves, so that they are filled in where it is applied.

@@ -13,7 +13,7 @@ type environment struct {
 // Substitution can double a text in every line, so its bytes are counted.
 const (
 	maxMetaConfText = 1 << 20
-	maxConfigText   = 64 << 20
+	maxConfigText   = 16 << 20
 )
 
 func newEnvironment(outer func(string) (string, bool), limit int) *environment {

@@ -304,10 +304,10 @@ func TestHostileMetaConf(t *testing.T) {
 	}
 	// What is odd, but no danger, is read as the original reads it.
 	for name, text := range map[string]string{
-		"no closing brace":  "task x { on-init {",
-		"nested unknown":    strings.Repeat("x { ", 5000) + strings.Repeat("} ", 5000),
-		"after a NUL":       "meta-product = x\x00 }}}",
-		"open string":       "meta-product = x \"",
+		"no closing brace": "task x { on-init {",
+		"nested unknown":   strings.Repeat("x { ", 5000) + strings.Repeat("} ", 5000),
+		"after a NUL":      "meta-product = x\x00 }}}",
+		"open string":      "meta-product = x \"",
 	} {
 		if _, err := parseMetaConf([]byte(text)); err != nil {
 			t.Errorf("%s: %v, %v", name, err, errors.Unwrap(err))
