@@ -80,10 +80,7 @@ func (t *table) render(width int) string {
 			if i > 0 {
 				l.WriteString(columnGap)
 			}
-			l.WriteString(style(cell))
-			if i < len(cells)-1 {
-				l.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(cell)))
-			}
+			l.WriteString(pad(style(cell), widths[i]))
 		}
 		text := strings.TrimRight(l.String(), " ")
 		if width > 0 {
@@ -96,6 +93,11 @@ func (t *table) render(width int) string {
 		line(row, func(s string) string { return s })
 	}
 	return b.String()
+}
+
+// pad fills text up to a width in cells of the terminal.
+func pad(text string, width int) string {
+	return text + strings.Repeat(" ", max(0, width-lipgloss.Width(text)))
 }
 
 // properties are names with values, one each line.
@@ -117,7 +119,7 @@ func (p properties) render() string {
 	}
 	var b strings.Builder
 	for _, nv := range p {
-		b.WriteString(styleFaint.Render(nv[0]) + strings.Repeat(" ", wide-lipgloss.Width(nv[0])+2) + nv[1] + "\n")
+		b.WriteString(pad(styleFaint.Render(nv[0]), wide+2) + nv[1] + "\n")
 	}
 	return b.String()
 }

@@ -84,9 +84,8 @@ func (inv *invocation) loadKey(org, name string) (keyPair, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		known, _ := inv.localKeys(org) // without a list there is no suggestion
 		err := absent("key on this machine named", name, known, "")
-		var e *fleet.Error
-		if errors.As(err, &e) && e.Hint == "" {
-			return k, e.WithHint("make one with `ganglion key create " + name + "`, or bring one with `ganglion key import`")
+		if err.Hint == "" {
+			return k, err.WithHint("make one with `ganglion key create " + name + "`, or bring one with `ganglion key import`")
 		}
 		return k, err
 	}

@@ -51,7 +51,7 @@ func (inv *invocation) explain(ctx context.Context, err error, s subject) error 
 }
 
 // absent says that a name is unknown and which ones are near.
-func absent(noun, name string, known []string, list string) error {
+func absent(noun, name string, known []string, list string) *fleet.Error {
 	err := fleet.Errorf(fleet.NotFound, "there is no %s %q", noun, plain(name))
 	if close := near(name, known); len(close) > 0 {
 		return err.WithHint("did you mean " + strings.Join(close, " or ") + "?")

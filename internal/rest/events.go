@@ -22,10 +22,16 @@ const (
 	maxStreamPause = 15 * time.Second
 )
 
-// NounStream is the noun of an event that the client itself makes: the stream
-// begins, or begins anew after Action "lost" told that it broke. What happened
-// before a beginning may have been missed: look again.
-const NounStream = "stream"
+// NounStream is the noun of an event about the stream itself. With the action
+// StreamLost, from the server, and StreamBegan, from the client, something may
+// have been missed: look again. StreamBroke comes when the server is out of
+// reach; StreamBegan follows once it is back.
+const (
+	NounStream  = "stream"
+	StreamLost  = "lost"
+	StreamBegan = "began"
+	StreamBroke = "broke"
+)
 
 // Events yields what happens to the product until ctx ends or the server
 // refuses; then the last pair has an error. A stream that breaks is opened
@@ -48,7 +54,7 @@ func (p *ProductClient) Events(ctx context.Context) iter.Seq2[Event, error] {
 			if began {
 				pause = firstPause
 			}
-			if !yield(Event{Noun: NounStream, Action: "lost"}, nil) {
+			if !yield(Event{Noun: NounStream, Action: StreamBroke}, nil) {
 				return
 			}
 			if err := wait(ctx, pause+rand.N(pause/2)); err != nil {
@@ -85,7 +91,7 @@ func (p *ProductClient) stream(ctx context.Context, yield func(Event) bool) (beg
 	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		return false, true, fleet.Errorf(fleet.Internal, "the server sends no events")
 	}
-	if !yield(Event{Noun: NounStream, Action: "began"}) {
+	if !yield(Event{Noun: NounStream, Action: StreamBegan}) {
 		return true, false, nil
 	}
 	more, err = readEvents(resp.Body, yield)
