@@ -34,22 +34,34 @@ func documentUpload(op *huma.Operation) {
 
 // publishFirmware hands the file of the form to control while it arrives.
 func (s *server) publishFirmware(c *call, in *InProduct) (*firmwareAnswer, error) {
-	form, err := c.r.MultipartReader()
-	if err != nil {
-		return nil, newFailure(http.StatusUnsupportedMediaType, fleet.Invalid, "", "send the firmware as a part of multipart/form-data")
-	}
 	steady := &steadyReader{in: c.r.Body, rc: http.NewResponseController(c.w)}
 	c.r.Body = steady
-	part, err := firmwarePart(form)
-	if err != nil {
-		return nil, err
-	}
-	f, err := s.control.PublishFirmware(c.ctx, c.scope, in.Product, part)
+	f, err := s.control.PublishFirmware(c.ctx, c.scope, in.Product, &formFile{r: c.r})
 	if err != nil {
 		steady.drain()
 		return nil, err
 	}
 	return one(f, nil, firmwareOf)
+}
+
+// formFile is the file in the form of a request. The form is not looked at
+// before the first byte is wanted, when the caller is known to be allowed.
+type formFile struct {
+	r    *http.Request
+	part *multipart.Part
+}
+
+func (f *formFile) Read(p []byte) (int, error) {
+	if f.part == nil {
+		form, err := f.r.MultipartReader()
+		if err != nil {
+			return 0, newFailure(http.StatusUnsupportedMediaType, fleet.Invalid, "", "send the firmware as a part of multipart/form-data")
+		}
+		if f.part, err = firmwarePart(form); err != nil {
+			return 0, err
+		}
+	}
+	return f.part.Read(p)
 }
 
 // firmwarePart finds the file in the form.

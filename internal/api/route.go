@@ -25,9 +25,9 @@ type route struct {
 	id           string // operationId
 	tag          string // the noun, as a heading of the document
 	summary      string
-	status       int  // of success; 0: 200 with a body, 204 without
-	public       bool // no token is needed
-	document     func(*huma.Operation)
+	status       int                   // of success; 0: 200 with a body, 204 without
+	public       bool                  // no token is needed
+	document     func(*huma.Operation) // of a GET or POST: what the types do not say
 }
 
 // call is a request on its way to a handler, with who makes it.
@@ -55,9 +55,6 @@ func register[I, O any](s *server, rt route, fn func(*call, *I) (*O, error)) {
 	if !rt.public {
 		op.Security = []map[string][]string{{"token": {}}}
 	}
-	if rt.document != nil {
-		rt.document(&op)
-	}
 	s.routes = append(s.routes, rt)
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		c := ctx.Value(callKey{}).(*call)
@@ -71,6 +68,19 @@ func register[I, O any](s *server, rt route, fn func(*call, *I) (*O, error)) {
 		}
 		return out, nil
 	})
+	if rt.document != nil {
+		// Only now: the framework reads every body it knows of before.
+		rt.document(s.operation(rt))
+	}
+}
+
+// operation is what the document says of a route.
+func (s *server) operation(rt route) *huma.Operation {
+	item := s.huma.OpenAPI().Paths[rt.path]
+	if rt.method == http.MethodPost {
+		return item.Post
+	}
+	return item.Get
 }
 
 // admit lets in whoever may see the org of the path at all. What the role
