@@ -90,8 +90,8 @@ func (p *program) applyTo(dev *fwup.FileDevice, bar *progressBar) (last fwup.Pro
 	_, err = fwup.Apply(context.Background(), in, dev, fwup.ApplyOptions{
 		Task: *o.task, PublicKeys: o.publicKeys, Low: o.low, High: o.high,
 		MaxSize: o.maxSize * blockSize, VerifyWrites: verify, MinimizeWrites: o.minimize,
-		LookupEnv: os.LookupEnv,
-		Warn:      p.out.warning,
+		Unsafe: o.unsafe, LookupEnv: os.LookupEnv,
+		Warn: p.out.warning,
 		Progress: func(now fwup.Progress) {
 			last = now
 			if now.Percent < o.high {

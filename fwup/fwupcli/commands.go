@@ -17,7 +17,9 @@ import (
 // create makes an update from a configuration.
 func (p *program) create() error {
 	o := &p.opts
-	options := fwup.CreateOptions{ConfigPath: o.config, PrivateKey: o.privateKey, Level: o.level, LookupEnv: os.LookupEnv}
+	options := fwup.CreateOptions{
+		ConfigPath: o.config, Stdin: p.stdin, PrivateKey: o.privateKey, Level: o.level, LookupEnv: os.LookupEnv,
+	}
 	if o.output == "" {
 		out := bufio.NewWriterSize(p.stdout, 64<<10)
 		if err := fwup.Create(context.Background(), out, options); err != nil {

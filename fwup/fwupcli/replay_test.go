@@ -26,8 +26,8 @@ var later = []laterRuns{
 	{"fat", "the actions on FAT file systems", 10, func(v *vector, r *recordedRun) bool { return v.Group == "fat" && r.Op == "apply" }},
 	{"crypt", "encryption", 6, func(v *vector, r *recordedRun) bool { return v.Group == "crypt" && r.Op == "apply" }},
 	{"delta", "applying deltas", 13, func(v *vector, r *recordedRun) bool { return v.Group == "delta" && r.Task == "upgrade" }},
-	{"unsafe", "actions that need --unsafe", 5, func(v *vector, r *recordedRun) bool {
-		return v.Group == "flow" && (strings.HasPrefix(r.Task, "unsafe-") || r.Task == "pick" && slices.Contains(r.Args, "--unsafe"))
+	{"flow", "the actions that --unsafe allows", 4, func(v *vector, r *recordedRun) bool {
+		return v.Group == "flow" && slices.Contains(r.Args, "--unsafe")
 	}},
 }
 
