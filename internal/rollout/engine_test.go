@@ -39,6 +39,13 @@ func TestRollout(t *testing.T) {
 		w.await("success", func() bool { return w.state(first) == fleet.AttemptSucceeded })
 		w.await("the free slot to be used", func() bool { return len(w.sentTo(third.ID)) == 1 })
 		w.report(node, w.status("failed", second))
-		w.await("failure", func() bool { return w.state(second) == fleet.AttemptFailed })
+		w.await("another try", func() bool { return len(w.sentTo(second.ID)) == 2 })
+		tries := w.attempts(fleet.UpdateAttemptFilter{DeviceID: second.ID})
+		if len(tries) != 2 || tries[0].State != fleet.AttemptFailed || tries[1].Number != 2 {
+			t.Errorf("tries of the failing device: %+v", tries)
+		}
+		if d := w.device(second.ID); d.Failures != 1 || !d.BlockedUntil.IsZero() {
+			t.Errorf("after one failure: %d failures, blocked until %v", d.Failures, d.BlockedUntil)
+		}
 	}, storetest.Clock(c.Now))
 }

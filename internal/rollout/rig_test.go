@@ -369,4 +369,11 @@ func (w *world) run(e *Engine) (stop func()) {
 	return stop
 }
 
+func ids(devices []fleet.Device) (list []int64) {
+	for _, d := range devices {
+		list = append(list, d.ID)
+	}
+	return list
+}
+
 func holding(d time.Duration) *time.Duration { return &d }
