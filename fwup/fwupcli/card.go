@@ -17,7 +17,7 @@ type card struct {
 // detect lists the memory cards.
 func (p *program) detect(string) error {
 	var b strings.Builder
-	for _, c := range findCards() {
+	for _, c := range p.findCards() {
 		fmt.Fprintf(&b, "%s,%d\n", c.path, c.size)
 	}
 	p.out.result(b.String())
@@ -36,7 +36,7 @@ func (p *program) printCard(string) error {
 
 // onlyCard returns the card, if there is one and one only.
 func (p *program) onlyCard() (card, error) {
-	cards := findCards()
+	cards := p.findCards()
 	if len(cards) == 1 {
 		return cards[0], nil
 	}

@@ -18,6 +18,7 @@ type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	out            *output
+	findCards      func() []card
 	opts           options
 	err            error // why the command failed
 }
@@ -32,7 +33,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
-	return &program{stdin: stdin, stdout: stdout, stderr: stderr, out: &output{w: stdout}, opts: defaults()}
+	return &program{stdin: stdin, stdout: stdout, stderr: stderr, out: &output{w: stdout}, findCards: findCards, opts: defaults()}
 }
 
 func (p *program) main(args []string) int {

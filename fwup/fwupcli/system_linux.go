@@ -65,6 +65,10 @@ func readLine(path string) string {
 
 // unmount unmounts what is mounted from a device and its partitions.
 func unmount(device string) error {
+	// The table has real names, not those in /dev/disk.
+	if real, err := filepath.EvalSymlinks(device); err == nil {
+		device = real
+	}
 	f, err := os.Open("/proc/self/mounts")
 	if err != nil {
 		return fmt.Errorf("find out what is mounted from %s: %w", device, err)
@@ -93,10 +97,17 @@ func mountedFrom(line, device string) (target string, ok bool) {
 		return "", false
 	}
 	part, ok := strings.CutPrefix(fields[0], device)
-	if !ok {
+	if !ok || device == "" {
 		return "", false
 	}
-	if strings.Trim(strings.TrimPrefix(part, "p"), "0123456789") != "" {
+	const digits = "0123456789"
+	if part != "" && strings.ContainsAny(device[len(device)-1:], digits) {
+		// Else the 12th disk were a partition of the 1st.
+		if part, ok = strings.CutPrefix(part, "p"); !ok {
+			return "", false
+		}
+	}
+	if strings.Trim(part, digits) != "" {
 		return "", false
 	}
 	return mountEscapes.Replace(fields[1]), true
