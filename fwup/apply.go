@@ -184,7 +184,7 @@ func (a *applier) diskSize() (int64, error) { return a.size, nil }
 func (a *applier) run(t *task) error {
 	err := a.events(t)
 	if err == nil {
-		err = a.cache.flush()
+		err = classify(a.cache.flush(), ClassOther)
 	}
 	if err == nil {
 		return nil
@@ -329,7 +329,7 @@ func (a *applier) eachCall(list []string, s *resourceStream, f func(*action, *ac
 		act, err := lookupAction(c, s != nil)
 		if err != nil {
 			class := ClassOther
-			if act == nil && actions[c[0]] == nil {
+			if actions[c[0]] == nil && !strings.Contains(plannedActions, " "+c[0]+" ") {
 				class = ClassUnknownFunction
 			}
 			return classify(err, class)

@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// Error says what is wrong with a firmware, a configuration or a key. Failures
-// of the reader, the writer or the device, and the end of a context, are not
-// of this type unless an action of the firmware ran into them.
+// Error says what is wrong with a firmware, a configuration or a key, or what
+// went wrong while a task ran. Failures to read or write an archive, and the
+// end of a context, are not of this type.
 type Error struct {
 	Class    string // one of the Class constants
 	Msg      string // the message, in the words of fwup 1.16 where it has some

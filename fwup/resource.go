@@ -28,6 +28,7 @@ type resourceStream struct {
 	left int64 // bytes of it
 	at   int64 // where the next byte goes in the resource, holes included
 	read int64 // bytes of data so far
+	seen int64 // of them, those that an action before took
 }
 
 // newResourceStream reads r; a nil r is for planning only.
@@ -59,7 +60,7 @@ func (s *resourceStream) next() ([]byte, int64, error) {
 		return nil, 0, nil
 	}
 	if s.buf == nil {
-		s.buf = make([]byte, resourceChunk)
+		s.buf = make([]byte, min(resourceChunk, s.layout.dataSize()))
 	}
 	n, err := s.fill(s.buf[:min(s.left, resourceChunk)])
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -93,7 +94,8 @@ func (s *resourceStream) fill(p []byte) (n int, err error) {
 // took it.
 func (s *resourceStream) check(who string) error {
 	size := s.layout.dataSize()
-	if s.read == 0 && size > 0 {
+	defer func() { s.seen = s.read }()
+	if s.read == s.seen && size > 0 {
 		return errorf(ClassDoubleRead, "%s didn't write anything and was likely called twice in an on-resource for '%s'. Try a \"cp\" function.", who, s.name).about(s.name)
 	}
 	if s.read != size {
