@@ -65,7 +65,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 
 // ParseServer reads the address of a server as people write it.
 func ParseServer(text string) (*url.URL, error) {
-	full := strings.TrimRight(strings.TrimSpace(text), "/")
+	full := strings.TrimSpace(text)
 	if full != "" && !strings.Contains(full, "://") {
 		scheme := "https://"
 		host, _, _ := strings.Cut(full, "/")
@@ -81,6 +81,7 @@ func ParseServer(text string) (*url.URL, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fleet.InvalidField("server", "%q is not an address such as https://updates.example.com", text)
 	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	return u, nil
 }
 
