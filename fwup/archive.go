@@ -99,11 +99,6 @@ func (a *archive) readHead() (signature []byte, err error) {
 		if errors.Is(err, io.EOF) {
 			return nil, errorf(ClassMetaMissing, "Expecting more than meta.conf.ed25519 in archive")
 		}
-		var broken *Error
-		if errors.As(err, &broken) && a.zip.count == 1 {
-			// The archive ends, cut off, behind the signature.
-			return nil, errorf(ClassMetaMissing, "Expecting more than meta.conf.ed25519 in archive").because(err)
-		}
 		if err != nil {
 			return nil, err
 		}
