@@ -385,6 +385,18 @@ func TestActionsToCome(t *testing.T) {
 	}
 }
 
+func TestVerboseErrors(t *testing.T) {
+	t.Parallel()
+	args := []string{"-V", "-p", "testdata/keys/a.pub", "-i", unsigned}
+	_, _, stderr := runWith("", args...)
+	if stderr != "" {
+		t.Errorf("%q", stderr)
+	}
+	if _, _, stderr = runWith("", append(args, "-v")...); !strings.HasPrefix(stderr, "fwup: sign it with") {
+		t.Errorf("%q", stderr)
+	}
+}
+
 func TestVersionIsTheLibrarys(t *testing.T) {
 	t.Parallel()
 	if fwup.Version != "1.16.0" {

@@ -34,7 +34,6 @@ type options struct {
 	maxSize       int64
 	sparsePath    string
 	sparseSize    int64
-	rebootParam   string
 	verifyWrites  *bool // nil: unless the destination is a regular file
 	minimize      bool
 	trim          bool
@@ -94,10 +93,8 @@ func optionTable() []option {
 		number("progress-high", "percent", "Show the end of the work as this", maxPercent, func(o *options, n int64) { o.high = int(n) }),
 		{long: "public-key", value: true, name: "key", help: "A public key to check the update with; may be given again", do: (*program).publicKeyText},
 		flag('q', "quiet", "Show no progress", func(o *options) { o.quiet = true }),
-		value("reboot-param-path", "file", "Where reboot_param writes", func(o *options, v string) error {
-			o.rebootParam = v
-			return nil
-		}),
+		// reboot_param is yet to come; until then an update that needs it fails.
+		value("reboot-param-path", "file", "Where reboot_param writes", func(*options, string) error { return nil }),
 		command('S', "sign", "Sign an update", (*program).sign),
 		{long: "sparse-check", value: true, name: "file", help: "Try whether files may have holes here", do: func(p *program, v string) error {
 			p.opts.command, p.opts.easy, p.opts.sparsePath = (*program).sparseCheck, false, v
@@ -111,7 +108,7 @@ func optionTable() []option {
 		flag('u', "unmount", "Unmount the partitions of the device first", func(o *options) { o.unmount = true }),
 		flag('U', "no-unmount", "Leave partitions mounted", func(o *options) { o.unmount = false }),
 		flag(0, "unsafe", "Allow updates to run commands and to write other files", func(o *options) { o.unsafe = true }),
-		flag('v', "verbose", "Say more", func(o *options) { o.verbose = true }),
+		flag('v', "verbose", "Say more about errors, on stderr", func(o *options) { o.verbose = true }),
 		command('V', "verify", "Check an update", (*program).verify),
 		flag(0, "verify-writes", "Read back what was written", func(o *options) { o.verifyWrites = new(true) }),
 		flag(0, "no-verify-writes", "Do not read back", func(o *options) { o.verifyWrites = new(false) }),

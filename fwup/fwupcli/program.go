@@ -97,6 +97,10 @@ func (p *program) report(err error) int {
 			fmt.Fprintln(p.stderr, config)
 		}
 		p.out.failure(err.Error())
+		var e *fwup.Error
+		if p.opts.verbose && errors.As(err, &e) && e.Hint != "" {
+			fmt.Fprintf(p.stderr, "fwup: %s\n", e.Hint)
+		}
 	}
 	return 1
 }
