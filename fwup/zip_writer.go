@@ -22,6 +22,7 @@ type zipWriter struct {
 	off     int64
 	deflate *flate.Writer
 	level   int
+	long    int64 // the length from which on members get ZIP64 fields
 	members []writtenMember
 }
 
@@ -32,7 +33,9 @@ type writtenMember struct {
 	wide bool
 }
 
-func newZipWriter(w io.Writer, level int) *zipWriter { return &zipWriter{w: w, level: level} }
+func newZipWriter(w io.Writer, level int) *zipWriter { 
+	return &zipWriter{w: w, level: level, long: zip64From}
+}
 
 func (z *zipWriter) write(b []byte) error {
 	n, err := z.w.Write(b)
@@ -61,7 +64,7 @@ func (z *zipWriter) add(name string, method uint16, size int64, at time.Time, r 
 		return fmt.Errorf("file name of %d bytes in an archive", len(name))
 	}
 	m := writtenMember{record: record{name: name, method: method, offset: z.off}, time: at}
-	m.size, m.wide = max(0, size), size >= zip64From
+	m.size, m.wide = max(0, size), size >= z.long
 	if method == methodStore {
 		m.comp = m.size
 	}
