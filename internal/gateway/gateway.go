@@ -151,8 +151,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		g.registry.each((*session).cut)
 		g.live.Wait()
 	}
-	for range maxFlushers {
+	for range maxFlushers { // all slots: nobody writes any more
 		g.flushers <- struct{}{}
+	}
+	for range maxFlushers {
+		<-g.flushers
 	}
 	if err := g.writer.flush(last); err != nil {
 		return fmt.Errorf("last write of connections: %w", err)
