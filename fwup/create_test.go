@@ -44,7 +44,7 @@ func dissect(tb testing.TB, b []byte) (a anatomy) {
 		d := b[m.start+m.packed:]
 		a.descriptors = append(a.descriptors, string(d[:8])+string(d[12:16])) // without the packed size
 	}
-	for d := b[z.src.off:]; le.Uint32(d) == sigCentral; {
+	for d := b[z.src.off():]; le.Uint32(d) == sigCentral; {
 		n := 46 + int(le.Uint16(d[28:])) + int(le.Uint16(d[30:]))
 		h := slices.Clone(d[:n])
 		clear(h[20:24]) // packed size

@@ -26,13 +26,13 @@ func strictName(name string) error {
 // that nothing follows it. Other programs read the directory only: they must
 // find what a device finds.
 func (z *zipReader) checkCentral() error {
-	start := z.src.off
+	start := z.src.off()
 	for i := range z.members {
 		if err := z.checkCentralHeader(&z.members[i]); err != nil {
 			return err
 		}
 	}
-	size := z.src.off - start
+	size := z.src.off() - start
 	end64, err := z.checkEnd64(start, size)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (z *zipReader) strict(what string) error {
 		return z.src.err
 	}
 	e := errorf(ClassStrict, "The central directory of the archive %s", what)
-	e.Offset = z.src.off
+	e.Offset = z.src.off()
 	return e
 }
 
@@ -137,7 +137,7 @@ func (z *zipReader) checkEnd64(start, size int64) (bool, error) {
 	if b, err := z.src.Peek(4); err != nil || le.Uint32(b) != sigEnd64 {
 		return false, nil
 	}
-	at := z.src.off
+	at := z.src.off()
 	var e [56 + 20]byte
 	if _, err := io.ReadFull(&z.src, e[:]); err != nil {
 		return false, z.strict("is cut off")

@@ -3,7 +3,6 @@ package fwup
 import (
 	"bufio"
 	"bytes"
-	"compress/flate"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -12,6 +11,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // Limits of archives. Those written by fwup are far below them.
@@ -68,32 +69,16 @@ type record struct {
 	offset     int64
 }
 
-// zipSource counts what is taken from the stream.
+// zipSource is the stream. Other than a wrapper that counts, it lets the
+// decompressor read from the buffer itself.
 type zipSource struct {
 	*bufio.Reader
-	off int64
+	got int64 // bytes read into the buffer
 	err error // of the reader below, not of the archive
 }
 
-func (s *zipSource) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	s.off += int64(n)
-	return n, err
-}
-
-func (s *zipSource) ReadByte() (byte, error) {
-	b, err := s.Reader.ReadByte()
-	if err == nil {
-		s.off++
-	}
-	return b, err
-}
-
-func (s *zipSource) skip(n int) error {
-	k, err := s.Discard(n)
-	s.off += int64(k)
-	return err
-}
+// off returns how much was taken from the stream.
+func (s *zipSource) off() int64 { return s.got - int64(s.Buffered()) }
 
 // sourceReader reads the stream for a zipSource until its context ends, and
 // remembers why it failed.
@@ -112,6 +97,7 @@ func (r *sourceReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := r.r.Read(p)
+	r.src.got += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.src.err = fmt.Errorf("read the archive: %w", err)
 		err = r.src.err
@@ -153,7 +139,7 @@ func (z *zipReader) fail(format string, args ...any) error {
 		return z.src.err
 	}
 	e := errorf(ClassZip, format, args...)
-	e.Offset = z.src.off
+	e.Offset = z.src.off()
 	return e
 }
 
@@ -202,7 +188,7 @@ func (z *zipReader) next() (*member, error) {
 }
 
 func (z *zipReader) localHeader() (*member, error) {
-	m := &member{zip: z, offset: z.src.off}
+	m := &member{zip: z, offset: z.src.off()}
 	var h [30]byte
 	if _, err := io.ReadFull(&z.src, h[:]); err != nil {
 		return nil, z.fail("Truncated ZIP file header")
@@ -245,7 +231,7 @@ func (z *zipReader) localHeader() (*member, error) {
 	} else if m.method == methodStore && m.comp != m.size {
 		return nil, z.fail("Inconsistent ZIP sizes of %.100q", m.name)
 	}
-	m.start = z.src.off
+	m.start = z.src.off()
 	return m, nil
 }
 
@@ -313,7 +299,7 @@ func (m *member) Read(p []byte) (int, error) {
 	m.read += int64(n)
 	if errors.Is(err, io.EOF) {
 		if m.packed == 0 {
-			m.packed = m.zip.src.off - m.start
+			m.packed = m.zip.src.off() - m.start
 		}
 		err = m.trailer()
 	}
@@ -327,9 +313,9 @@ func (m *member) readDeflated(p []byte) (int, error) {
 	z := m.zip
 	switch {
 	case z.inflate == nil:
-		z.inflate = flate.NewReader(&z.src)
-	case m.read == 0 && z.src.off == m.start:
-		if err := z.inflate.(flate.Resetter).Reset(&z.src, nil); err != nil {
+		z.inflate = flate.NewReader(z.src.Reader)
+	case m.read == 0 && z.src.off() == m.start:
+		if err := z.inflate.(flate.Resetter).Reset(z.src.Reader, nil); err != nil {
 			return 0, err
 		}
 	}
@@ -369,7 +355,8 @@ func (m *member) readStoredUnknown(p []byte) (int, error) {
 		n = min(n, 1+i)
 	}
 	n = copy(p, ahead[:n])
-	return n, src.skip(n)
+	_, err = src.Discard(n)
+	return n, err
 }
 
 func (m *member) isDescriptor(b []byte) bool {
@@ -385,7 +372,7 @@ func (m *member) isDescriptor(b []byte) bool {
 
 // wide reports whether the sizes of the descriptor have 64 bits.
 func (m *member) wide() bool {
-	return m.zip64 || m.read > 0xffffffff || m.zip.src.off-m.start > 0xffffffff
+	return m.zip64 || m.read > 0xffffffff || m.zip.src.off()-m.start > 0xffffffff
 }
 
 // trailer reads the descriptor and compares all sizes and the checksum. It
@@ -431,7 +418,8 @@ func (m *member) descriptor() error {
 	if comp != uint64(m.packed) || size != uint64(m.read) {
 		return z.fail("ZIP data descriptor of %.100q is wrong", m.name)
 	}
-	return z.src.skip(n)
+	_, err = z.src.Discard(n)
+	return err
 }
 
 // skip reads what is left of a member and checks it.

@@ -1,13 +1,14 @@
 package fwup
 
 import (
-	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"time"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // zip64From is the length from which on members get ZIP64 fields: as packed
@@ -33,7 +34,7 @@ type writtenMember struct {
 	wide bool
 }
 
-func newZipWriter(w io.Writer, level int) *zipWriter { 
+func newZipWriter(w io.Writer, level int) *zipWriter {
 	return &zipWriter{w: w, level: level, long: zip64From}
 }
 

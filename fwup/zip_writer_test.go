@@ -49,7 +49,7 @@ func TestLongArchives(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := newZipReader(t.Context(), bytes.NewReader(out.Bytes()), zipBuffer)
-		r.src.off, r.keep = start, true
+		r.src.got, r.keep = start, true
 		for {
 			m, err := r.next()
 			if errors.Is(err, io.EOF) {
