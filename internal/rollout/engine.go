@@ -63,16 +63,17 @@ type Engine struct {
 	devices  *queue        // which may belong to another group now
 	look     chan struct{} // a deadline may be earlier than the one waited for
 	releases *releases     // last seen of each group
+	hearing  chan struct{} // closed once no report or change is missed
 }
 
-// New makes an engine; Run runs it.
+// New makes an engine; Run runs it, once.
 func New(o Options) *Engine {
 	e := &Engine{
 		control: o.Control, store: o.Store, bus: o.Bus, node: o.Node, log: o.Logger,
 		settings: o.Settings.withDefaults(), clock: o.Clock, scope: fleet.SystemScope("rollout"),
 		reports: make(chan []fleet.DeviceReport, maxWaiting),
 		groups:  newQueue(), products: newQueue(), devices: newQueue(),
-		look: make(chan struct{}, 1), releases: newReleases(),
+		look: make(chan struct{}, 1), releases: newReleases(), hearing: make(chan struct{}),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -88,6 +89,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	close(e.hearing)
 	if err := e.resume(ctx); err != nil {
 		return err
 	}

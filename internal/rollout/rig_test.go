@@ -354,11 +354,16 @@ func (w *world) engine(n string) *Engine {
 	return New(Options{Control: w.control, Store: w.db, Bus: w.bus, Node: n, Logger: w.log, Clock: w.clock.Now})
 }
 
-// run runs an engine until stop is called or the test ends.
+// run starts an engine, which runs until stop is called or the test ends.
 func (w *world) run(e *Engine) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
+	select {
+	case <-e.hearing:
+	case err := <-ended:
+		w.t.Fatalf("the engine ended: %v", err)
+	}
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
