@@ -38,16 +38,16 @@ func fill(b byte, n int) []byte { return bytes.Repeat([]byte{b}, n) }
 // same use of plain memory.
 func TestBlockCacheActsAsTheDestination(t *testing.T) {
 	t.Parallel()
-	const size = 24 * seg // three times what the cache holds
-	for seed := range uint64(20) {
+	const size = 12 * seg // more than the cache holds
+	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		model := make([]byte, size)
-		for i := range model {
-			model[i] = byte(rng.Uint32())
+		var model []byte
+		for len(model) < size {
+			model = append(model, fill(byte(rng.Uint32()), blockSize)...)
 		}
 		dev := NewMemoryDevice(model)
 		c := newTestCache(t, dev)
-		for range 300 {
+		for range 200 {
 			n := 1 + rng.IntN(3*blockSize)
 			if rng.IntN(10) == 0 {
 				n = 1 + rng.IntN(2*seg)
@@ -169,7 +169,7 @@ func write(index int64) string { return fmt.Sprintf("write %d+%d", index*seg, se
 // a new boot record never points at old data.
 func TestBlockCacheSurvivesPowerCuts(t *testing.T) {
 	t.Parallel()
-	old := fill('o', 8*seg)
+	old := fill('o', 4*seg)
 	for cut := 0; ; cut++ {
 		dev := faultdevice.New(old)
 		dev.CutAfter(cut)
@@ -182,25 +182,25 @@ func TestBlockCacheSurvivesPowerCuts(t *testing.T) {
 			if _, err := c.WriteAt(fill('n', 512), 4096); err != nil {
 				return err
 			}
-			for i := int64(1); i < 8; i++ {
+			for i := int64(1); i < 4; i++ {
 				if err := c.stream(fill('n', seg), i*seg); err != nil {
 					return err
 				}
 			}
 			return c.flush()
 		}()
-		for name, left := range dev.Images(20, uint64(cut)) {
+		for name, left := range dev.Images(6, uint64(cut)) {
 			if left[0] != 'n' {
 				continue
 			}
-			for _, at := range []int{4096, seg, 8*seg - 1} {
+			for _, at := range []int{4096, seg, 4*seg - 1} {
 				if left[at] != 'n' {
 					t.Fatalf("cut after %d writes, %s: the boot record is new but byte %d is old", cut, name, at)
 				}
 			}
 		}
 		if err == nil {
-			if cut < 8 {
+			if cut < 5 {
 				t.Errorf("only %d writes were needed", cut)
 			}
 			return
