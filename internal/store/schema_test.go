@@ -19,11 +19,6 @@ var updateFlag = flag.Bool("update", false, "write schema.txt anew")
 
 const schemaFile = "schema.txt"
 
-// foreign are tables that are not ours: goose's, River's and SQLite's own.
-func foreign(table string) bool {
-	return strings.HasPrefix(table, "goose_") || strings.HasPrefix(table, "river_") || strings.HasPrefix(table, "sqlite_")
-}
-
 func strs(t *testing.T, db *sql.DB, query string, args ...any) (list []string) {
 	t.Helper()
 	rows, err := db.QueryContext(context.Background(), query, args...)
@@ -43,19 +38,6 @@ func strs(t *testing.T, db *sql.DB, query string, args ...any) (list []string) {
 	return list
 }
 
-// tables are the names of our tables, sorted.
-func tables(t *testing.T, db *store.DB) []string {
-	t.Helper()
-	reader, _ := db.SQL()
-	query := "SELECT name FROM sqlite_master WHERE type = 'table'"
-	if db.Dialect() == store.PostgreSQL {
-		query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
-	}
-	list := slices.DeleteFunc(strs(t, reader, query), foreign)
-	slices.Sort(list)
-	return list
-}
-
 // schema describes the tables in words both databases share.
 func schema(t *testing.T, db *store.DB) string {
 	t.Helper()
@@ -65,7 +47,7 @@ func schema(t *testing.T, db *store.DB) string {
 		describe = postgresTable
 	}
 	var b strings.Builder
-	for _, table := range tables(t, db) {
+	for _, table := range storetest.Tables(t, db) {
 		lines := describe(t, reader, table)
 		fmt.Fprintf(&b, "%s\n  %s\n\n", table, strings.Join(lines, "\n  "))
 	}

@@ -1,15 +1,13 @@
 package store_test
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/store"
+	"github.com/ganglion-iot/ganglion/internal/store/storetest"
 )
 
 // scoped calls every method of Tx that takes a scope for something of the org
@@ -310,7 +308,7 @@ func TestEveryMethodKeepsToItsScope(t *testing.T) {
 				}
 			}
 			for who, s := range map[string]fleet.Scope{"another org": b.s, "nobody": {}, "a user in no org": fleet.UserScope(a.user), "the platform in another org": platform.In(b.org.ID)} {
-				before := contents(t, db)
+				before := storetest.Contents(t, db)
 				n, err := refused(t, db, call, s, before)
 				if n != 0 && err == nil {
 					t.Errorf("%s by %s finds or changes %d", name, who, n)
@@ -357,42 +355,11 @@ func refused(t *testing.T, db *store.DB, call func(*store.Tx, fleet.Scope) (int,
 			_, err := call(tx, s)
 			return err
 		})
-		if after := contents(t, db); after != before {
+		if after := storetest.Contents(t, db); after != before {
 			t.Errorf("a call that found nothing changed the data:\n%s", firstDifference(before, after))
 		}
 	}
 	return n, err
-}
-
-// contents is every row of every table of ours.
-func contents(t *testing.T, db *store.DB) string {
-	t.Helper()
-	reader, _ := db.SQL()
-	var b strings.Builder
-	for _, table := range tables(t, db) {
-		rows, err := reader.QueryContext(context.Background(), "SELECT * FROM "+table+" ORDER BY 1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		columns, err := rows.Columns()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			row, dest := make([]any, len(columns)), make([]any, len(columns))
-			for i := range row {
-				dest[i] = &row[i]
-			}
-			if err := rows.Scan(dest...); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintln(&b, table, row)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return b.String()
 }
 
 func firstDifference(a, b string) string {
