@@ -1,6 +1,9 @@
 package fwup
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // tokenKind is the kind of a token: one of { } ( ) = , or one of these.
 type tokenKind byte
@@ -55,13 +58,14 @@ func (l *lexer) depth() int { return len(l.stack) - 1 }
 // fail adds the place that was reached to an error.
 func (l *lexer) fail(err error) error {
 	s := l.source()
-	if c, ok := err.(*ConfigError); ok { //nolint:errorlint // only the outermost gets a place
-		if c.File == "" {
-			c.File, c.Line = s.file, s.line
-		}
-		return c
+	var c *ConfigError
+	if !errors.As(err, &c) {
+		return &ConfigError{File: s.file, Line: s.line, Err: err}
 	}
-	return &ConfigError{File: s.file, Line: s.line, Err: err}
+	if c.File == "" {
+		c.File, c.Line = s.file, s.line
+	}
+	return err
 }
 
 // next returns the next token.
@@ -249,11 +253,13 @@ func (l *lexer) quoted(s *source) (token, bool, error) {
 			}
 			b.WriteString(value)
 		default:
-			if c == '\n' {
-				s.line++
+			// This byte, and what follows up to the next one that is special.
+			end := len(s.text)
+			if i := strings.IndexAny(s.text[s.pos+1:], "\"\\$"); i >= 0 {
+				end = s.pos + 1 + i
 			}
-			b.WriteByte(c)
-			s.pos++
+			b.WriteString(s.text[s.pos:end])
+			s.advance(end)
 		}
 	}
 	if l.depth() > 0 {

@@ -1,6 +1,9 @@
 package fwup
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // configParser reads a configuration the way libconfuse 3.3 does.
 type configParser struct {
@@ -270,7 +273,7 @@ func optionValue(o *option, text string) (string, error) {
 	case intOption, intListOption:
 		n, err := parseCInteger(text)
 		switch {
-		case err == errIntegerRange: //nolint:errorlint // ours, and never wrapped
+		case errors.Is(err, errIntegerRange):
 			return "", configErrorf("integer value for option '%s' is out of range", o.name)
 		case err != nil:
 			return "", configErrorf("invalid integer value for option '%s'", o.name)

@@ -2,6 +2,7 @@ package fwup
 
 import (
 	"encoding/hex"
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -37,7 +38,7 @@ func partitionOffset(s *section, n int64) (uint32, error) {
 	}
 	offset, err := parseCInteger(text)
 	switch {
-	case err == errNotInteger: //nolint:errorlint // ours, and never wrapped
+	case errors.Is(err, errNotInteger):
 		return 0, configErrorf("error parsing partition %d's block offset", n)
 	case err != nil || offset < 0 || offset >= math.MaxUint32:
 		return 0, configErrorf("partition %d's block_offset must be positive and less than 2^32 - 1: '%s'", n, text)

@@ -33,11 +33,14 @@ func FormatPrivateKey(key PrivateKey) string { return base64.StdEncoding.EncodeT
 // ParsePublicKey reads a key as it stands in a file or on a command line:
 // exactly 32 raw bytes, or standard base64 with or without its padding. Like
 // the original it ignores what follows the base64, such as a newline.
-// Anything else is an *Error of class "key-decode".
+// Anything else is an *Error of class ClassKeyDecode.
 func ParsePublicKey(text []byte) (PublicKey, error) {
 	b, ok := decodeKey(text, ed25519.PublicKeySize)
 	if !ok {
-		return nil, &Error{Class: "key-decode", Msg: "Error decoding public key. Is it in base64 or raw format?"}
+		return nil, &Error{
+			Class: ClassKeyDecode, Msg: "Error decoding public key",
+			Hint: "a public key is 32 bytes, or 44 characters of base64",
+		}
 	}
 	return PublicKey(b), nil
 }
@@ -48,7 +51,10 @@ func ParsePublicKey(text []byte) (PublicKey, error) {
 func ParsePrivateKey(text []byte) (PrivateKey, error) {
 	b, ok := decodeKey(text, ed25519.PrivateKeySize)
 	if !ok {
-		return nil, &Error{Class: "key-decode", Msg: "Error decoding private key. Is it in base64 or raw format?"}
+		return nil, &Error{
+			Class: ClassKeyDecode, Msg: "Error decoding private key",
+			Hint: "a private key is 64 bytes, or 88 characters of base64",
+		}
 	}
 	return PrivateKey(b), nil
 }
