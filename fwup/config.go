@@ -40,7 +40,7 @@ func parseConfig(path string, o configOptions) (*section, error) {
 		if o.stdin == nil {
 			return nil, errorf(ClassConfig, "Error opening configuration%s", of)
 		}
-		text, err = readAtMost(o.stdin, maxConfig)
+		text, err = readConfigText(o.stdin)
 	} else {
 		text, err = readConfigFile(path)
 	}
@@ -101,13 +101,13 @@ func readConfigFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readAtMost(f, maxConfig)
+	return readConfigText(f)
 }
 
-func readAtMost(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("longer than %d bytes", limit)
+func readConfigText(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxConfig+1))
+	if err == nil && len(b) > maxConfig {
+		err = fmt.Errorf("longer than %d bytes", maxConfig)
 	}
 	return b, err
 }

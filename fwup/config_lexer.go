@@ -116,7 +116,8 @@ func (l *lexer) scan(s *source) (tok token, ok bool, err error) {
 		case s.variableEnd() > 0:
 			return l.variable(s)
 		default:
-			return s.word()
+			tok, ok = s.word()
+			return tok, ok, nil
 		}
 	}
 	return token{}, false, nil
@@ -179,16 +180,16 @@ func (l *lexer) variable(s *source) (token, bool, error) {
 }
 
 // word reads a bare word. A character that cannot be in one is skipped.
-func (s *source) word() (token, bool, error) {
+func (s *source) word() (token, bool) {
 	start := s.pos
 	for s.pos < len(s.text) && isWordByte(s.text[s.pos]) {
 		s.pos++
 	}
 	if s.pos == start {
 		s.pos++
-		return token{}, false, nil
+		return token{}, false
 	}
-	return token{kind: textToken, text: cString(s.text[start:s.pos])}, true, nil
+	return token{kind: textToken, text: cString(s.text[start:s.pos])}, true
 }
 
 func isWordByte(c byte) bool { return strings.IndexByte(" \t\n\r#\"'{}()=+,*", c) < 0 }
