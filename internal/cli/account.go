@@ -113,6 +113,11 @@ func (inv *invocation) welcome(ctx context.Context, s settings, user rest.User) 
 	if inv.json {
 		return inv.show(user, nil)
 	}
+	for _, name := range []string{"GANGLION_TOKEN", "NERVES_HUB_TOKEN"} {
+		if inv.getenv(name) != "" {
+			inv.say("%s %s is set and goes before what was kept now.", styleWarn.Render("Note:"), name)
+		}
+	}
 	c, err := newClient(s)
 	if err != nil {
 		return err
@@ -152,7 +157,7 @@ func logoutCommand(inv *invocation, use string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: "Revoke this machine's token and forget it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, s, err := inv.client()
+			c, s, err := inv.keptClient()
 			if err != nil {
 				return err
 			}
@@ -172,6 +177,24 @@ func logoutCommand(inv *invocation, use string) *cobra.Command {
 	}
 }
 
+// keptClient is for the server and the token that "login" kept, whatever the
+// environment says: only that token is ours to revoke.
+func (inv *invocation) keptClient() (*rest.Client, settings, error) {
+	dir, err := configDir(inv.getenv)
+	if err != nil {
+		return nil, settings{}, err
+	}
+	s, err := readSettings(dir)
+	if err != nil {
+		return nil, s, err
+	}
+	if s.Token == "" {
+		return nil, s, fleet.Errorf(fleet.Unauthorized, "nobody is signed in on this machine").WithHint("there is nothing to do")
+	}
+	c, err := newClient(s)
+	return c, s, err
+}
+
 func userCommand(inv *invocation) *cobra.Command {
 	whoami := &cobra.Command{
 		Use: "whoami", Short: "Show who is signed in", Args: cobra.NoArgs,
@@ -185,7 +208,9 @@ func userCommand(inv *invocation) *cobra.Command {
 				return err
 			}
 			return inv.show(user, func() string {
-				p := properties{{"name", plain(user.Name)}, {"email", plain(user.Email)}, {"server", s.Server}}
+				p := properties{{"email", plain(user.Email)}}
+				p.addIf("name", plain(user.Name))
+				p.add("server", s.Server)
 				p.addIf("org", s.Org)
 				p.addIf("product", s.Product)
 				return p.render()

@@ -221,8 +221,7 @@ func deploymentReleaseCommand(inv *invocation) *cobra.Command {
 		if g.CurrentRelease != nil {
 			number = g.CurrentRelease.Number
 		}
-		inv.say("%s %s to %s as release %d; the group has %d devices and is %s",
-			styleGood.Render("Released"), plain(f.Version), plain(g.Name), number, g.DeviceCount, groupState(g))
+		inv.say("%s %s to %s (%s) as release %d", styleGood.Render("Released"), plain(f.Version), plain(g.Name), groupState(g), number)
 		inv.nextOf(g)
 		return nil
 	}

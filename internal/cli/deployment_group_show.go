@@ -91,12 +91,11 @@ func (v *groupView) draw(width int) string {
 
 // rollout shows how far a rollout is.
 func rollout(c rest.GroupCounts) string {
-	percent := 100
-	if c.Total > 0 {
-		percent = c.Proven * 100 / c.Total
+	if c.Total == 0 {
+		return "No device belongs to the group yet.\n"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s of %d proven\n", meterBar(percent, 30), styleStrong.Render(fmt.Sprint(c.Proven)), c.Total)
+	fmt.Fprintf(&b, "%s %s of %d proven\n", meterBar(c.Proven*100/c.Total, 30), styleStrong.Render(fmt.Sprint(c.Proven)), c.Total)
 	var rest []string
 	for _, n := range []struct {
 		count int

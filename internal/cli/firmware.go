@@ -73,7 +73,8 @@ func firmwareProperties(f rest.Firmware) properties {
 	p.add("sha256", f.SHA256)
 	p.add("status", f.Status)
 	p.add("on devices", fmt.Sprint(f.Installed))
-	p.add("published", ago(&f.CreatedAt)+" by "+plain(or(f.CreatedBy, "somebody")))
+	p.add("published", ago(&f.CreatedAt))
+	p.addIf("by", plain(f.CreatedBy))
 	return p
 }
 

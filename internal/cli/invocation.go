@@ -151,7 +151,7 @@ func (inv *invocation) interactive() bool {
 			return false
 		}
 	}
-	return inv.getenv("DEBIAN_FRONTEND") != "noninteractive" && isTerminal(inv.in) && isTerminal(inv.err)
+	return isTerminal(inv.in) && isTerminal(inv.err)
 }
 
 // terminalOf returns the descriptor of a stream that is a terminal.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -45,17 +46,46 @@ func productCommand(inv *invocation) *cobra.Command {
 			if err != nil {
 				return inv.explain(cmd.Context(), err, inv.about(p, "", ""))
 			}
-			return inv.show(product, func() string {
-				return properties{
-					{"name", plain(product.Name)}, {"org", p.Org},
-					{"devices", fmt.Sprint(product.DeviceCount)}, {"connected", fmt.Sprint(product.ConnectedCount)},
-					{"one firmware per version", yesNo(product.RequireUniqueFirmwareVersion)},
-				}.render()
-			})
+			return inv.show(product, func() string { return productProperties(product).render() })
 		},
 	}
 	return family("product", "Families of devices that take the same firmware",
-		list, show, productCreateCommand(inv), productDeleteCommand(inv))
+		list, show, productCreateCommand(inv), productUpdateCommand(inv), productDeleteCommand(inv))
+}
+
+func productProperties(p rest.Product) properties {
+	return properties{
+		{"name", plain(p.Name)}, {"devices", fmt.Sprint(p.DeviceCount)}, {"connected", fmt.Sprint(p.ConnectedCount)},
+		{"one firmware per version", yesNo(p.RequireUniqueFirmwareVersion)},
+	}
+}
+
+func productUpdateCommand(inv *invocation) *cobra.Command {
+	var unique bool
+	cmd := &cobra.Command{
+		Use: "update [NAME]", Short: "Change what a product demands of its firmware", Args: cobra.MaximumNArgs(1),
+		Example: "  ganglion product update thermostat --unique-versions=false",
+	}
+	cmd.Flags().BoolVar(&unique, "unique-versions", true, "one firmware for each version, platform and architecture")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !cmd.Flags().Changed("unique-versions") {
+			return usage(cmd, errors.New("nothing to change"))
+		}
+		p, err := inv.namedProduct(cmd.Context(), args)
+		if err != nil {
+			return err
+		}
+		c, _, err := inv.client()
+		if err != nil {
+			return err
+		}
+		product, err := c.ChangeProduct(cmd.Context(), p.Org, p.Product, rest.ProductChange{RequireUniqueFirmwareVersion: &unique})
+		if err != nil {
+			return inv.explain(cmd.Context(), err, inv.about(p, "", ""))
+		}
+		return inv.show(product, func() string { return productProperties(product).render() })
+	}
+	return cmd
 }
 
 func productCreateCommand(inv *invocation) *cobra.Command {

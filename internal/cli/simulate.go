@@ -51,7 +51,7 @@ Use it against a server of your own.`,
 	f.DurationVar(&duration, "duration", 0, "stop after this long (default: at Ctrl-C)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.Key == "" || o.Secret == "" {
-			return errors.New("--key and --secret are needed; make them with `ganglion shared-secret create`")
+			return usage(cmd, errors.New("--key and --secret are needed; make them with `ganglion shared-secret create`"))
 		}
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 		if ca != "" {
@@ -76,20 +76,30 @@ Use it against a server of your own.`,
 	return cmd
 }
 
-// simulateFleet runs the devices and tells every second what happens.
+// simulateFleet runs the devices and tells, at most every second, what
+// happened.
 func simulateFleet(ctx context.Context, cmd *cobra.Command, o simulate.FleetOptions) error {
 	var stats simulate.FleetStats
 	ended := make(chan error, 1)
 	go func() { ended <- simulate.RunFleet(ctx, o, &stats) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	last := ""
+	tell := func() {
+		text := fmt.Sprintf("%d of %d connected, %d joins, %d refused, %d offers, %d updated, %d failed\n",
+			stats.Connected.Load(), o.Devices, stats.Joins.Load(), stats.Refused.Load(), stats.Offers.Load(), stats.Updated.Load(), stats.Failed.Load())
+		if text != last {
+			fmt.Fprint(cmd.OutOrStdout(), text)
+			last = text
+		}
+	}
 	for {
 		select {
 		case err := <-ended:
+			tell()
 			return err
 		case <-tick.C:
-			fmt.Fprintf(cmd.OutOrStdout(), "%d of %d connected, %d joins, %d refused, %d offers, %d updated, %d failed\n",
-				stats.Connected.Load(), o.Devices, stats.Joins.Load(), stats.Refused.Load(), stats.Offers.Load(), stats.Updated.Load(), stats.Failed.Load())
+			tell()
 		}
 	}
 }

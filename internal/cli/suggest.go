@@ -20,6 +20,7 @@ type subject struct {
 	name    string
 	others  func() ([]string, error) // names there are instead
 	list    string                   // the command that lists them
+	create  string                   // the command that makes one, told when there is none
 }
 
 // explain finds out which part of the subject does not exist and says what
@@ -45,7 +46,11 @@ func (inv *invocation) explain(ctx context.Context, err error, s subject) error 
 	}
 	var known []string
 	if s.others != nil {
-		known, _ = s.others() // without a list there is no suggestion
+		list, e := s.others() // without a list there is no suggestion
+		if e == nil && len(list) == 0 && s.create != "" {
+			return absent(s.noun, s.name, nil, "").WithHint("there is none yet; make one with `" + s.create + "`")
+		}
+		known = list
 	}
 	return absent(s.noun, s.name, known, s.list)
 }
@@ -125,7 +130,7 @@ func (inv *invocation) about(p *rest.ProductClient, noun, name string) subject {
 // aboutDevice is about for a device.
 func (inv *invocation) aboutDevice(ctx context.Context, p *rest.ProductClient, identifier string) subject {
 	s := inv.about(p, "device", identifier)
-	s.list = "ganglion device list"
+	s.list, s.create = "ganglion device list", "ganglion device create IDENTIFIER"
 	s.others = func() ([]string, error) {
 		devices, err := p.Devices(ctx, url.Values{}, fleet.MaxPageSize)
 		return names(devices, func(d rest.Device) string { return d.Identifier }), err
@@ -136,7 +141,7 @@ func (inv *invocation) aboutDevice(ctx context.Context, p *rest.ProductClient, i
 // aboutGroup is about for a deployment group.
 func (inv *invocation) aboutGroup(ctx context.Context, p *rest.ProductClient, name string) subject {
 	s := inv.about(p, "deployment group", name)
-	s.list = "ganglion deployment list"
+	s.list, s.create = "ganglion deployment list", "ganglion deployment create NAME --firmware FIRMWARE"
 	s.others = func() ([]string, error) {
 		groups, err := p.DeploymentGroups(ctx)
 		return names(groups, func(g rest.DeploymentGroup) string { return g.Name }), err

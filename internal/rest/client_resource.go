@@ -109,6 +109,11 @@ func (c *Client) CreateProduct(ctx context.Context, org, name string) (Product, 
 	return one[Product](ctx, c, http.MethodPost, Named{Name: name}, "orgs", org, "products")
 }
 
+// ChangeProduct changes a product.
+func (c *Client) ChangeProduct(ctx context.Context, org, name string, in ProductChange) (Product, error) {
+	return one[Product](ctx, c, http.MethodPut, in, "orgs", org, "products", name)
+}
+
 // DeleteProduct deletes a product that has nothing left.
 func (c *Client) DeleteProduct(ctx context.Context, org, name string) error {
 	return c.send(ctx, http.MethodDelete, nil, "orgs", org, "products", name)
