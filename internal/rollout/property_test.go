@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -185,6 +186,13 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 // order. The limit holds always, and once devices are silent every open
 // attempt ends within bounded time.
 func TestAnyOrder(t *testing.T) {
+	// Each draw opens a database: fewer than usual, unless somebody asks.
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		if err := flag.Set("rapid.checks", "30"); err != nil {
+			t.Fatal(err)
+		}
+		defer flag.Set("rapid.checks", checks.DefValue)
+	}
 	for _, nodes := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
