@@ -13,11 +13,7 @@ var mbrWriteAction = &action{
 		if err != nil {
 			return err
 		}
-		size, err := c.diskSize()
-		if err != nil {
-			return err
-		}
-		table.fit(uint64(size / blockSize))
+		table.fit(uint64(c.size / blockSize))
 		if err := table.checkOverlap(); err != nil {
 			return err
 		}

@@ -114,7 +114,7 @@ type applier struct {
 	envs    []UBootEnvLocation // the environments that were changed
 	warn    func(string)
 	unsafe  bool
-	size    int64 // of the destination in the beginning, or its given end
+	size    int64 // of the destination in the beginning, or its given end; 0 when unknown
 }
 
 func newApplier(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (*applier, error) {
@@ -175,10 +175,6 @@ func (a *applier) ubootEnv(name string) (UBootEnvLocation, error) {
 }
 
 func (a *applier) mbrTable(name string) (*mbrTable, error) { return a.archive.conf.mbrTable(name) }
-
-// diskSize returns the size of the destination in bytes, 0 when it is unknown
-// or empty.
-func (a *applier) diskSize() (int64, error) { return a.size, nil }
 
 // run does everything a task says. When it fails, the task's on-error follows.
 func (a *applier) run(t *task) error {

@@ -22,5 +22,6 @@
 //
 // Of fwup 1.16 these parts are not there: FAT file systems, GPT, encrypted
 // partitions, deltas, and the actions that run commands or write to paths of
-// the host. A task that calls one of them fails before anything is written.
+// the host. A task that calls one of them fails before its first action runs;
+// its on-error runs, as after every failure.
 package fwup

@@ -134,8 +134,8 @@ func longSizes(extra []byte, values ...*int64) bool {
 // checkEnd64 reads the ZIP64 end record and its locator, if they are there.
 func (z *zipReader) checkEnd64(start, size int64) (bool, error) {
 	le := binary.LittleEndian
-	if b, err := z.src.Peek(4); err != nil || le.Uint32(b) != sigEnd64 {
-		return false, nil
+	if b, _ := z.src.Peek(4); len(b) < 4 || le.Uint32(b) != sigEnd64 {
+		return false, nil // what is there instead is for the end record to tell
 	}
 	at := z.src.off()
 	var e [56 + 20]byte
