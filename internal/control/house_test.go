@@ -73,7 +73,8 @@ const maxFirmware = 1 << 20
 
 func newHouse(t *testing.T, change ...func(*control.Options)) *house {
 	t.Helper()
-	h := &house{db: storetest.SQLite(t), now: time.Now(), blobDir: filepath.Join(t.TempDir(), "blob")}
+	h := &house{now: time.Now(), blobDir: filepath.Join(t.TempDir(), "blob")}
+	h.db = storetest.SQLite(t, storetest.Clock(h.time))
 	var err error
 	if h.bus, err = bus.Open(t.Context(), bus.Options{}); err != nil {
 		t.Fatal(err)
@@ -229,6 +230,12 @@ func archive(t *testing.T, product, version string, key fwup.PrivateKey, more ..
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// contents are the rows of the database, a line each.
+func (h *house) contents(t *testing.T) []string {
+	t.Helper()
+	return strings.Split(storetest.Contents(t, h.db), "\n")
 }
 
 // events are all audit rows of all orgs, newest first.
