@@ -82,7 +82,7 @@ func parseUBootEnv(b []byte, header int, block int64) (*UBootEnv, error) {
 	}
 	want, got := binary.LittleEndian.Uint32(b), crc32.ChecksumIEEE(b[header:])
 	if want != got {
-		return nil, fmt.Errorf("U-boot environment (block %d) CRC32 mismatch (expected 0x%08x; got 0x%08x)", block, want, got)
+		return nil, fmt.Errorf("U-boot environment (block %d) CRC32 mismatch (expected 0x%08x; got 0x%08x)", block, want, got) //nolint:staticcheck // shown as fwup shows it
 	}
 	env := NewUBootEnv()
 	for b = b[header:]; len(b) > 0 && b[0] != 0; {
@@ -108,7 +108,7 @@ func (e *UBootEnv) encode(size int64, header int, flag byte) ([]byte, error) {
 	n := header
 	for name, value := range e.Vars() {
 		if name == "" || bytes.IndexByte([]byte(name), 0) >= 0 || bytes.IndexByte([]byte(name[1:]), '=') >= 0 || bytes.IndexByte([]byte(value), 0) >= 0 {
-			return nil, fmt.Errorf("U-boot variable %q cannot be stored", name)
+			return nil, fmt.Errorf("a U-boot variable %q cannot be stored", name)
 		}
 		if n+len(name)+1+len(value) >= len(b)-2 {
 			return nil, errors.New("Not enough room in U-boot environment") //nolint:staticcheck // shown as fwup shows it

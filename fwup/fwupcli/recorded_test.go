@@ -158,7 +158,7 @@ var images sync.Map // of func() []byte by name
 // startImage returns the image that the run of that name leaves.
 func startImage(t *testing.T, name string) []byte {
 	t.Helper()
-	make, _ := images.LoadOrStore(name, sync.OnceValue(func() []byte {
+	once, _ := images.LoadOrStore(name, sync.OnceValue(func() []byte {
 		for i := range loadRecording(t).Vectors {
 			v := &loadRecording(t).Vectors[i]
 			for j := range v.Runs {
@@ -176,7 +176,7 @@ func startImage(t *testing.T, name string) []byte {
 		t.Errorf("no run makes the image %s", name)
 		return nil
 	}))
-	return make.(func() []byte)()
+	return once.(func() []byte)()
 }
 
 func imageHash(b []byte) string {
