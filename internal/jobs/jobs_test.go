@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/riverqueue/river"
+
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/auth"
 	"github.com/ganglion-iot/ganglion/internal/blob"
@@ -237,4 +239,119 @@ func TestSpoiltBytesAreRefused(t *testing.T) {
 	if _, err := partChecksums(t.Context(), r.blobs, f); fleet.KindOf(err) != fleet.Internal {
 		t.Errorf("got %v", err)
 	}
+}
+
+// What is too old goes, in more than one batch; what is not stays.
+func TestSweepsRemoveWhatIsOld(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		r := newRig(t, db)
+		s := system.In(r.org.ID)
+		old, recent := r.now.Add(-2*DefaultKeepAudit), r.now.Add(-time.Hour)
+		d := fleet.Device{OrgID: r.org.ID, ProductID: r.product.ID, Identifier: "d1"}
+		r.update(t, func(tx *store.Tx) error { return tx.CreateDevice(s, &d) })
+		for _, ended := range []time.Time{old, recent} {
+			r.update(t, func(tx *store.Tx) error {
+				return tx.CreateUpdateAttempt(s, &fleet.UpdateAttempt{
+					OrgID: r.org.ID, ProductID: r.product.ID, DeviceID: d.ID, TargetUUID: "u", State: fleet.AttemptFailed, OfferedAt: ended, FinishedAt: ended,
+				})
+			})
+		}
+		r.update(t, func(tx *store.Tx) error {
+			u := fleet.User{Email: "a@example.com", Name: "a", PasswordHash: "x"}
+			if err := tx.CreateUser(&u); err != nil {
+				return err
+			}
+			for i, expires := range []time.Time{old, r.now.Add(time.Hour)} {
+				token := fleet.Token{UserID: u.ID, Kind: fleet.TokenSession, Hash: []byte{byte(i)}, ExpiresAt: expires}
+				if err := tx.CreateToken(&token); err != nil {
+					return err
+				}
+			}
+			for range sweepBatch + 10 {
+				if err := tx.CreateAuditEvent(s, &fleet.AuditEvent{OrgID: r.org.ID, Action: "device.create", Noun: "device"}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		work := func(what string) {
+			t.Helper()
+			w := sweepWorker{jobs: r.Jobs}
+			if err := w.Work(t.Context(), &river.Job[sweepArgs]{Args: sweepArgs{What: what}}); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		events := func() (n int) {
+			r.update(t, func(tx *store.Tx) error {
+				list, _, err := tx.ListAuditEvents(s, fleet.AuditFilter{Page: fleet.Page{Limit: fleet.MaxPageSize}})
+				n = len(list)
+				return err
+			})
+			return n
+		}
+		for _, s := range allSweeps {
+			work(s.what)
+		}
+		work("a sweep of another version")
+		if n := events(); n != sweepBatch+10 {
+			t.Errorf("%d events of today are left", n)
+		}
+		r.now = r.now.Add(DefaultKeepAudit + time.Hour)
+		work("audit_events")
+		if n := events(); n != 0 {
+			t.Errorf("%d old events are left", n)
+		}
+		r.update(t, func(tx *store.Tx) error {
+			list, _, err := tx.ListUpdateAttempts(s, fleet.UpdateAttemptFilter{DeviceID: d.ID})
+			if len(list) != 1 || !list[0].FinishedAt.Equal(recent.Truncate(time.Microsecond)) {
+				t.Errorf("attempts that are left: %+v", list)
+			}
+			if err != nil {
+				return err
+			}
+			user, err := tx.UserByEmail("a@example.com")
+			if err != nil {
+				return err
+			}
+			tokens, err := tx.ListTokens(user.ID)
+			if len(tokens) != 1 {
+				t.Errorf("%d tokens are left", len(tokens))
+			}
+			return err
+		})
+	})
+}
+
+func TestAbandonedUploadsAreRemoved(t *testing.T) {
+	r := newRig(t, storetest.SQLite(t))
+	staged, err := r.blobs.Stage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := staged.Write([]byte("half")); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(keepStaged + time.Hour)
+	if err := r.sweepUploads(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.blobs.DeleteStagedBefore(t.Context(), r.now); n != 0 || err != nil {
+		t.Errorf("%d uploads were left, %v", n, err)
+	}
+}
+
+// A process that ends in the middle of a job leaves it to the next.
+func TestWorkSurvivesARestart(t *testing.T) {
+	r := newRig(t, storetest.SQLite(t))
+	f := r.firmware(t, "uuid-later", []byte("later"))
+	if err := r.FirmwareUploaded(t.Context(), f.ID); err != nil { // nothing runs yet
+		t.Fatal(err)
+	}
+	next, err := New(Options{Store: r.db, Blob: r.blobs, Control: r.control, Logger: r.log, Clock: r.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Jobs = next
+	r.run(t)
+	r.awaitReady(t, f.ID)
 }
