@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -40,8 +41,40 @@ func (s *server) document() ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// amend says in the document what the framework can not: which objects may be
+// null, and that filters are written as filters[name]=value.
+func amend(doc *huma.OpenAPI) {
+	schemas := doc.Components.Schemas
+	for name, schema := range schemas.Map() {
+		t := schemas.TypeFromRef("#/components/schemas/" + name)
+		if t == nil || t.Kind() != reflect.Struct {
+			continue
+		}
+		for i := range t.NumField() {
+			field, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			p := schema.Properties[field]
+			if p == nil || p.Ref == "" || t.Field(i).Type.Kind() != reflect.Pointer || strings.Contains(options, "omitempty") {
+				continue
+			}
+			schema.Properties[field] = &huma.Schema{Description: p.Description, AnyOf: []*huma.Schema{{Ref: p.Ref}, {Type: "null"}}}
+		}
+	}
+	yes := true
+	for _, item := range doc.Paths {
+		if item.Get == nil {
+			continue
+		}
+		for _, p := range item.Get.Parameters {
+			if p.Style == "deepObject" {
+				p.Explode = &yes
+			}
+		}
+	}
+}
+
 // documentRoutes comes after all other routes: it describes them.
 func (s *server) documentRoutes() {
+	amend(s.huma.OpenAPI())
 	text, err := s.document()
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
