@@ -28,7 +28,6 @@ func parseCalls(list []string) ([]call, error) {
 
 // requirement is a condition for a task to be taken.
 type requirement struct {
-	name string
 	args int
 	// holds gets the arguments. What cannot be found out does not hold.
 	holds func(a *applier, args []string) bool

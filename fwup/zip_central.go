@@ -2,7 +2,7 @@ package fwup
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -59,7 +59,12 @@ func (z *zipReader) checkCentral() error {
 	case le.Uint16(e[20:]) != 0:
 		return z.strict("has a comment")
 	}
-	if _, err := z.src.ReadByte(); !errors.Is(err, io.EOF) {
+	// Whatever follows is read too, so that callers which bound the length of
+	// the stream come to their word.
+	switch n, err := io.Copy(io.Discard, z.src); {
+	case n > 0:
+		return z.strict(fmt.Sprintf("is followed by %d more bytes", n))
+	case err != nil:
 		return z.strict("is followed by something else")
 	}
 	return nil
