@@ -88,25 +88,26 @@ func TestSignIn(t *testing.T) {
 }
 
 // TestUnknownUserCostsTheSame compares the work of a wrong password with that
-// of an unknown user: both verify a hash.
+// of an unknown user: both verify a hash. A busy machine only adds to both, so
+// the least of several tries counts.
 func TestUnknownUserCostsTheSame(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	u := person(t, h)
-	took := func(email, address string) time.Duration {
-		best := time.Hour
-		for range 4 {
-			begin := time.Now()
-			_, _, err := signIn(h, email, "not the password", address)
-			best = min(best, time.Since(begin))
-			wantKind(t, email, err, fleet.Unauthorized)
+	took := func(email string, round int) time.Duration {
+		begin := time.Now()
+		_, _, err := signIn(h, email, "not the password", fmt.Sprintf("192.0.2.%d", round))
+		wantKind(t, email, err, fleet.Unauthorized)
+		return time.Since(begin)
+	}
+	known, unknown := time.Hour, time.Hour
+	for round := range 20 {
+		known, unknown = min(known, took(u.Email, round)), min(unknown, took("nobody@example.com", round))
+		if round >= 3 && unknown >= known/4 {
+			return
 		}
-		return best
 	}
-	known, unknown := took(u.Email, "192.0.2.1"), took("nobody@example.com", "192.0.2.2")
-	if unknown < known/4 {
-		t.Errorf("a wrong password takes %s, an unknown user %s", known, unknown)
-	}
+	t.Errorf("a wrong password takes %s, an unknown user %s", known, unknown)
 }
 
 // TestTooManyTries throttles an address and nobody else, and for a while only.

@@ -39,7 +39,7 @@ func (c *Control) PublishFirmware(ctx context.Context, s fleet.Scope, product st
 	}
 	up := &upload{ctx: ctx, source: r, most: c.maxFirmware}
 	if up.staged, err = c.blob.Stage(ctx); err != nil {
-		return f, err
+		return f, storageError(err)
 	}
 	defer func() {
 		if e := up.staged.Abort(); e != nil {
@@ -56,12 +56,21 @@ func (c *Control) PublishFirmware(ctx context.Context, s fleet.Scope, product st
 	f.SigningKeyID, f.CreatedBy, f.CreatedByName = key.ID, userID(s), s.Actor.Name
 	f.Size, f.SHA256 = up.size, hex.EncodeToString(up.sum.Sum(nil))
 	if err := c.checkNew(ctx, s, p, f); err != nil {
-		return f, err
+		return fleet.Firmware{}, err
 	}
 	if err := up.staged.Commit(ctx, f.BlobKey()); err != nil {
-		return f, err
+		return fleet.Firmware{}, storageError(err)
 	}
 	return c.recordFirmware(ctx, s, p, f)
+}
+
+// storageError is why bytes could not be stored. That a place for them is gone
+// is not the caller's fault, and not what NotFound says.
+func storageError(err error) error {
+	if fleet.KindOf(err) == fleet.NotFound {
+		return &fleet.Error{Kind: fleet.Unavailable, Message: "the firmware can not be stored right now", Hint: "see whether the server's data directory is there", Err: err}
+	}
+	return err
 }
 
 // upload reads an archive once, for the verifier, the blob store and the sum.
@@ -97,8 +106,8 @@ func (u *upload) Read(p []byte) (int, error) {
 		return 0, u.err
 	}
 	if _, e := u.staged.Write(p[:n]); e != nil {
-		u.err = e
-		return 0, e
+		u.err = storageError(e)
+		return 0, u.err
 	}
 	u.sum.Write(p[:n]) //nolint:errcheck // a hash never fails
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -111,7 +111,7 @@ func TestDeviceStates(t *testing.T) {
 // them unknown, and marks them disconnected in batches.
 func TestManyConnections(t *testing.T) {
 	eachWorld(t, func(t *testing.T, db *store.DB, a, b *world) {
-		const n = 700
+		const n = 300
 		list := a.addDevices(t, db, "unit", n)
 		meta := a.firmware[0].FirmwareMetadata
 		changes := []store.ConnectionChange{{Connection: connection(fleet.Device{ID: 999_999, OrgID: a.org.ID}, "n1", "ghost", day(1)), Opened: true}}
@@ -134,9 +134,9 @@ func TestManyConnections(t *testing.T) {
 		save(t, db, store.ConnectionChange{Connection: connection(list[0], "n1", "new", day(3)), Opened: true})
 		save(t, db, store.ConnectionChange{Connection: connection(list[1], "n2", "new", day(1)), Opened: true})
 		lost := map[int64]bool{}
-		for _, want := range []int{300, 300, 98, 0} {
+		for _, want := range []int{150, 148, 0} {
 			update(t, db, func(tx *store.Tx) error {
-				batch, err := tx.DisconnectNode(platform, "n1", "the node is gone", day(2), 300)
+				batch, err := tx.DisconnectNode(platform, "n1", "the node is gone", day(2), 150)
 				if len(batch) != want {
 					t.Errorf("a batch has %d, want %d", len(batch), want)
 				}

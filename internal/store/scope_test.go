@@ -289,6 +289,7 @@ func truth(v bool, err error) (int, error) {
 func TestEveryMethodKeepsToItsScope(t *testing.T) {
 	eachWorld(t, func(t *testing.T, db *store.DB, a, b *world) {
 		calls := scoped(a)
+		before := storetest.Contents(t, db)
 		for name := range scopedMethods() {
 			if call := platformOnly[name]; call != nil {
 				for who, s := range map[string]fleet.Scope{"the org": a.s, "another org": b.s, "nobody": {}, "the platform in one org": platform.In(a.org.ID)} {
@@ -308,7 +309,6 @@ func TestEveryMethodKeepsToItsScope(t *testing.T) {
 				}
 			}
 			for who, s := range map[string]fleet.Scope{"another org": b.s, "nobody": {}, "a user in no org": fleet.UserScope(a.user), "the platform in another org": platform.In(b.org.ID)} {
-				before := storetest.Contents(t, db)
 				n, err := refused(t, db, call, s, before)
 				if n != 0 && err == nil {
 					t.Errorf("%s by %s finds or changes %d", name, who, n)
