@@ -236,9 +236,10 @@ func TestTooManyToAuthenticate(t *testing.T) {
 	}
 	p.gateway.admission.waiting.Store(0)
 	leave()
-	if resp, _ := p.request("GET", "/socket/websocket?vsn=2.0.0", upgrade(p.headers("sn-2"))); resp.StatusCode != 101 {
-		t.Errorf("after that: %d", resp.StatusCode)
+	if leave, err = p.gateway.admission.enter(t.Context()); err != nil {
+		t.Fatalf("after that: %v", err)
 	}
+	leave()
 }
 
 func TestAuthenticationOutOfOrder(t *testing.T) {
