@@ -68,7 +68,9 @@ func (inv *invocation) listDevices(cmd *cobra.Command, f deviceFilter) error {
 	if f.updating {
 		query.Set("updating", "true")
 	}
-	if f.firmware != "" {
+	if len(f.firmware) == uuidLength {
+		query.Set("firmware", f.firmware) // devices may run what was never published here
+	} else if f.firmware != "" {
 		found, err := inv.firmware(ctx, p, f.firmware, anyTarget)
 		if err != nil {
 			return err

@@ -114,6 +114,9 @@ func (t target) fits(f rest.Firmware) bool {
 // shortestPrefix is how much of a uuid names a firmware, in characters.
 const shortestPrefix = 4
 
+// uuidLength is the length of a whole uuid, in characters.
+const uuidLength = 36
+
 // firmware finds the firmware somebody means: by uuid, by version if only one
 // for the target has it, or by the beginning of the uuid.
 func (inv *invocation) firmware(ctx context.Context, p *rest.ProductClient, name string, t target) (rest.Firmware, error) {

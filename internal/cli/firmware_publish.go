@@ -126,6 +126,7 @@ func (inv *invocation) signedCopy(ctx context.Context, file string, o publishing
 	}
 	done = func() { _ = os.RemoveAll(dir) } // a copy in the temporary directory is no harm
 	name = filepath.Join(dir, "signed.fw")
+	inv.say("Signing a copy of %s", file)
 	if err := signFile(ctx, file, name, key); err != nil {
 		done()
 		return "", nil, err

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -141,8 +142,9 @@ func orgUserAddCommand(inv *invocation) *cobra.Command {
 		}
 		m, err := c.AddMember(cmd.Context(), org, in)
 		if err != nil {
-			if fleet.KindOf(err) == fleet.NotFound && !account {
-				err = fleet.Errorf(fleet.NotFound, "nobody has the address %s", args[0]).WithHint("make them an account with --new")
+			var e *fleet.Error
+			if errors.As(err, &e) && e.Field == "email" && !account {
+				err = e.WithHint("if the address is right, make them an account with --new")
 			}
 			return inv.explain(cmd.Context(), err, subject{c: c, org: org})
 		}

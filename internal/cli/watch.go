@@ -21,6 +21,9 @@ const (
 	agePace  = 5 * time.Second // how old things are changes without an event
 )
 
+// shortestScreen is the least height that is drawn for, in lines.
+const shortestScreen = 6
+
 // effect is what an event means for what is shown.
 type effect int
 
@@ -56,7 +59,7 @@ func (w *watch) run(ctx context.Context, inv *invocation, p *rest.ProductClient)
 		return err
 	}
 	w.inv, w.last = inv, map[string]string{}
-	w.tty = !inv.json && isTerminal(inv.out)
+	w.tty = !inv.json && isTerminal(inv.out) && inv.getenv("TERM") != "dumb"
 	ctx, cancel := context.WithCancel(ctx)
 	var reader sync.WaitGroup
 	defer reader.Wait()
@@ -161,6 +164,7 @@ func (w *watch) show() {
 		return
 	}
 	width, height := w.inv.terminalSize()
+	height = max(height, shortestScreen)
 	text := strings.Split(strings.TrimRight(w.draw(width), "\n"), "\n")
 	if more := len(text) - (height - 2); more > 0 {
 		text = append(text[:height-3], styleFaint.Render(fmt.Sprintf("… %d more", more+1)))
