@@ -250,6 +250,38 @@ func TestMessagesToDevices(t *testing.T) {
 	next("disconnect")
 }
 
+func TestDeletedProductDropsItsDevices(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	heard := make(chan fleet.DeviceMessage, 1)
+	stop, err := h.bus.OnDeviceMessage("n1", func(m fleet.DeviceMessage) { heard <- m })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if err := h.DeleteProduct(t.Context(), h.a.as(fleet.RoleAdmin), "alpha-sensor"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case m := <-heard:
+		if m.Event != "disconnect" || !slices.Equal(m.Devices, []int64{h.device.ID}) {
+			t.Errorf("heard %+v", m)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the device is not told")
+	}
+	_, err = h.DeviceByCertificate(t.Context(), h.cert.Certificate, nil, "")
+	wantKind(t, "a device of a deleted product", err, fleet.Unauthorized)
+	// Its identifier is free for another product of the org.
+	s := h.a.as(fleet.RoleManage)
+	if _, err := h.CreateProduct(t.Context(), s, "next"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.CreateDevice(t.Context(), s, "next", control.CreateDeviceInput{Identifier: "alpha-unit"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDeploymentGroupRules(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

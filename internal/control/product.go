@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/store"
@@ -66,11 +68,16 @@ func (c *Control) UpdateProduct(ctx context.Context, s fleet.Scope, name string,
 	return p, err
 }
 
-// DeleteProduct removes a product. Its devices can not connect any more.
+// DeleteProduct removes a product with its devices, whose connections are
+// closed and who can not connect any more.
 func (c *Control) DeleteProduct(ctx context.Context, s fleet.Scope, name string) error {
-	return c.change(ctx, s, fleet.RoleAdmin, func(w *changing) error {
+	var connected map[string][]int64
+	err := c.change(ctx, s, fleet.RoleAdmin, func(w *changing) error {
 		p, err := w.ProductByName(s, name)
 		if err != nil {
+			return err
+		}
+		if connected, err = connectedDevices(w.Tx, s, p.ID); err != nil {
 			return err
 		}
 		if err := w.Tx.DeleteProduct(s, p.ID); err != nil {
@@ -78,4 +85,37 @@ func (c *Control) DeleteProduct(ctx context.Context, s fleet.Scope, name string)
 		}
 		return w.audit(productSubject(p), "delete", nil, "deleted the product %s", name)
 	})
+	if err != nil {
+		return err
+	}
+	for node, ids := range connected {
+		for part := range slices.Chunk(ids, maxAddressed) {
+			m := fleet.DeviceMessage{Devices: part, Event: "disconnect", Payload: json.RawMessage("{}")}
+			if err := c.bus.SendToDevices(node, m); err != nil {
+				c.log.Warn("devices of a deleted product stay until they reconnect", "product", name, "node", node, "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+// maxAddressed is how many devices a fleet.DeviceMessage may name.
+const maxAddressed = 1000
+
+// connectedDevices are the connected devices of a product by node.
+func connectedDevices(tx *store.Tx, s fleet.Scope, productID int64) (map[string][]int64, error) {
+	byNode := map[string][]int64{}
+	f := fleet.DeviceFilter{ProductID: productID, Status: fleet.Connected, Page: fleet.Page{Limit: fleet.MaxPageSize}}
+	for {
+		list, next, err := tx.ListDevices(s, f)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range list {
+			byNode[d.Connection.Node] = append(byNode[d.Connection.Node], d.ID)
+		}
+		if f.Page.Cursor = next; next == "" {
+			return byNode, nil
+		}
+	}
 }

@@ -93,7 +93,7 @@ func postgresTable(t *testing.T, db *sql.DB, table string) []string {
 }
 
 // indexLine says of an index what both databases say: whether it is unique,
-// its columns, and whether it holds only some rows.
+// its columns, and of which rows.
 func indexLine(name, text string) string {
 	_, rest, _ := strings.Cut(text, "(")
 	columns, rest, _ := strings.Cut(rest, ")")
@@ -102,11 +102,14 @@ func indexLine(name, text string) string {
 		kind = "unique"
 	}
 	line := fmt.Sprintf("%s %s (%s)", kind, name, columns)
-	if strings.Contains(rest, "WHERE") {
-		line += " of some rows"
+	if _, rows, ok := strings.Cut(rest, "WHERE "); ok {
+		line += " where " + strings.Join(strings.Fields(sameWords.Replace(rows)), " ")
 	}
 	return line
 }
+
+// sameWords takes from a condition what PostgreSQL adds when it shows one.
+var sameWords = strings.NewReplacer("= ANY (ARRAY[", "IN ", "::text", "", "(", "", ")", "", "]", "")
 
 // TestSchemasAgree compares the schemas of both databases with each other and
 // with the dump that is kept beside the code.
