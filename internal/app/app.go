@@ -137,13 +137,21 @@ func (s *Server) openBus(ctx context.Context) (err error) {
 func (s *Server) openBlob(ctx context.Context) (err error) {
 	if s.config.S3Endpoint == "" {
 		s.blob, err = blob.OpenLocal(filepath.Join(s.config.Data, "blobs"))
+	} else {
+		s.blob, err = blob.OpenS3(ctx, blob.S3Options{
+			Endpoint: s.config.S3Endpoint, Region: s.config.S3Region, Bucket: s.config.S3Bucket,
+			AccessKey: s.config.S3AccessKey, SecretKey: s.config.S3SecretKey, Secure: !s.config.S3Insecure,
+			StageDir: filepath.Join(s.config.Data, "stage"),
+		})
+	}
+	if err != nil {
 		return err
 	}
-	s.blob, err = blob.OpenS3(ctx, blob.S3Options{
-		Endpoint: s.config.S3Endpoint, Region: s.config.S3Region, Bucket: s.config.S3Bucket,
-		AccessKey: s.config.S3AccessKey, SecretKey: s.config.S3SecretKey, Secure: !s.config.S3Insecure,
-		StageDir: filepath.Join(s.config.Data, "stage"),
-	})
+	// Nothing is uploading yet: what is staged was left by a process that died.
+	n, err := s.blob.DeleteStagedBefore(ctx, time.Now())
+	if n > 0 {
+		s.log.Info("removed uploads that were cut off", "files", n)
+	}
 	return err
 }
 
