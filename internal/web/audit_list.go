@@ -12,6 +12,6 @@ func (s *site) audit(r *request, product, title, tab string) (view, error) {
 	cursor := r.URL.Query().Get("cursor")
 	events, next, err := s.control.ListAuditEvents(r.ctx, r.scope, product, fleet.AuditFilter{Page: fleet.Page{Cursor: cursor, Limit: 100}})
 	return view{title: title, tab: tab, crumbs: here(r), parts: []part{
-		{id: "audit", body: auditPage(title, events, next), live: cursor == ""},
+		{id: "audit", body: auditPage(r, title, events, next), live: cursor == ""},
 	}}, err
 }

@@ -11,23 +11,23 @@ import (
 func (s *site) groupAction(w http.ResponseWriter, r *request) {
 	product, name := r.product(), r.PathValue("group")
 	to := groupPath(r.org.Name, product, name)
-	var err error
-	switch r.PathValue("action") {
+	done, err := r.PathValue("action"), error(nil)
+	switch done {
 	case "pause":
 		_, err = s.control.PauseDeploymentGroup(r.ctx, r.scope, product, name)
 	case "resume":
 		_, err = s.control.ResumeDeploymentGroup(r.ctx, r.scope, product, name)
 	case "delete":
 		err = s.control.DeleteDeploymentGroup(r.ctx, r.scope, product, name)
-		to = productPath(r.org.Name, product) + "/groups"
+		to, done = productPath(r.org.Name, product)+groupsTab, "deleted"
 	default:
 		err = fleet.Missing("action")
 	}
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "", groupPath(r.org.Name, product, name), s.groupShow)
 		return
 	}
-	back(w, r, to)
+	back(w, r, to, done)
 }
 
 func (s *site) releaseCreate(w http.ResponseWriter, r *request) {
@@ -37,9 +37,10 @@ func (s *site) releaseCreate(w http.ResponseWriter, r *request) {
 			FirmwareUUID: r.PostFormValue("firmware"), Description: r.PostFormValue("description"),
 		})
 	}
+	to := groupPath(r.org.Name, r.product(), r.PathValue("group"))
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "release", to, s.groupShow)
 		return
 	}
-	back(w, r, groupPath(r.org.Name, r.product(), r.PathValue("group")))
+	back(w, r, to, "released")
 }

@@ -15,10 +15,10 @@ func (s *site) groupCreate(w http.ResponseWriter, r *request) {
 		_, err = s.control.CreateDeploymentGroup(r.ctx, r.scope, r.product(), in)
 	}
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "group", productPath(r.org.Name, r.product())+groupsTab, s.groupList)
 		return
 	}
-	back(w, r, groupPath(r.org.Name, r.product(), in.Name))
+	back(w, r, groupPath(r.org.Name, r.product(), in.Name), "created")
 }
 
 func groupInput(w http.ResponseWriter, r *request) (in control.CreateDeploymentGroupInput, err error) {

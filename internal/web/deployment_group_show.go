@@ -22,11 +22,12 @@ func (s *site) groupShow(r *request) (view, error) {
 	}
 	firmware, _, err := s.control.ListFirmware(r.ctx, r.scope, product, fleet.FirmwareFilter{Platform: g.Platform, Architecture: g.Architecture, Page: fleet.Page{Limit: 100}})
 	return view{
-		title: g.Name, tab: "Groups", crumbs: here(r, crumb{"groups", productPath(r.org.Name, product) + "/groups"}),
+		title: g.Name, tab: "Groups", crumbs: here(r, crumb{"groups", productPath(r.org.Name, product) + groupsTab}),
 		parts: []part{
 			{id: "head", body: groupHead(r, g), live: true},
+			{id: "group", body: groupProgress(g, counts), live: true},
 			{id: "release-form", body: releaseForm(r, g, firmware)},
-			{id: "group", body: groupPage(r, g, counts, attempts), live: true},
+			{id: "attempts", body: groupAttempts(r, attempts), live: true},
 			{id: "releases", body: releaseTable(releases), live: true},
 		},
 	}, err

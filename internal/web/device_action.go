@@ -13,11 +13,20 @@ func (s *site) deviceAction(w http.ResponseWriter, r *request) {
 	if err == nil {
 		err = s.actOnDevice(r, product, device)
 	}
+	action, to := r.PathValue("action"), devicePath(r.org.Name, product, device)
 	if err != nil {
-		s.fail(w, r.Request, err)
+		form := ""
+		if action == "edit" {
+			form = action
+		}
+		s.again(w, r, err, form, to, s.deviceShow)
 		return
 	}
-	back(w, r, devicePath(r.org.Name, product, device))
+	done := action
+	if _, ok := notices[done]; !ok {
+		done = "saved"
+	}
+	back(w, r, to, done)
 }
 
 func (s *site) actOnDevice(r *request, product, device string) error {

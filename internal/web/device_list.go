@@ -26,20 +26,41 @@ public_keys = ["…"]
 [uboot_env]
 config = "/etc/fw_env.config"`
 
+// deviceRows is a page of the list.
+type deviceRows struct {
+	devices []fleet.Device
+	filter  fleet.DeviceFilter
+	total   int    // devices the filter lets through
+	next    string // cursor; "" on the last page
+}
+
 func (s *site) deviceList(r *request) (view, error) {
 	q := r.URL.Query()
-	filter := fleet.DeviceFilter{Search: q.Get("q"), Status: fleet.ConnectionStatus(q.Get("status")), Page: fleet.Page{Cursor: q.Get("cursor")}}
-	devices, next, err := s.control.ListDevices(r.ctx, r.scope, r.product(), filter)
+	rows := deviceRows{filter: fleet.DeviceFilter{Search: q.Get("q"), Status: fleet.ConnectionStatus(q.Get("status")), Page: fleet.Page{Cursor: q.Get("cursor")}}}
+	var err error
+	if rows.total, err = s.control.CountDevices(r.ctx, r.scope, r.product(), rows.filter); err != nil {
+		return view{}, err
+	}
+	rows.devices, rows.next, err = s.control.ListDevices(r.ctx, r.scope, r.product(), rows.filter)
 	return view{title: "Devices", tab: "Devices", crumbs: here(r), parts: []part{
-		{id: "search", body: deviceSearch(r, filter.Search, string(filter.Status))},
-		{id: "devices", body: deviceListPage(r, devices, next, s.clock.Now), live: true},
+		{id: "search", body: deviceSearch(rows.filter)},
+		{id: "devices", body: deviceListPage(r, rows, s.clock.Now), live: true},
 	}}, err
 }
 
-func nextPage(r *request, cursor string) string {
+// firstPage is the address of the list without its cursor.
+func firstPage(r *request) string { return pageAt(r, "") }
+
+func nextPage(r *request, cursor string) string { return pageAt(r, cursor) }
+
+func pageAt(r *request, cursor string) string {
 	q := r.URL.Query()
 	q.Del("live")
-	q.Set("cursor", cursor)
+	q.Del("done")
+	q.Del("cursor")
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
 	return "?" + q.Encode()
 }
 

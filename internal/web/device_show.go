@@ -18,7 +18,7 @@ func (s *site) deviceShow(r *request) (view, error) {
 	}
 	events, _, err := s.control.ListAuditEvents(r.ctx, r.scope, r.product(), fleet.AuditFilter{Noun: "device", NounID: d.ID, Page: fleet.Page{Limit: 20}})
 	return view{
-		title: d.Identifier, tab: "Devices", crumbs: here(r, crumb{"devices", productPath(r.org.Name, r.product()) + "/devices"}),
+		title: d.Identifier, tab: "Devices", crumbs: here(r, crumb{"devices", productPath(r.org.Name, r.product()) + devicesTab}),
 		parts: []part{
 			{id: "head", body: deviceHead(r, d, s.clock.Now), live: true},
 			{id: "device", body: devicePage(r, d, attempts), live: true},

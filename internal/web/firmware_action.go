@@ -12,9 +12,10 @@ func (s *site) firmwareDownload(w http.ResponseWriter, r *request) {
 }
 
 func (s *site) firmwareDelete(w http.ResponseWriter, r *request) {
+	to := productPath(r.org.Name, r.product()) + "/firmware"
 	if err := s.control.DeleteFirmware(r.ctx, r.scope, r.product(), r.PathValue("uuid")); err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "", to, s.firmwareList)
 		return
 	}
-	back(w, r, productPath(r.org.Name, r.product())+"/firmware")
+	back(w, r, to, "deleted")
 }

@@ -15,7 +15,7 @@ import (
 // Times of a live page.
 const (
 	liveRest      = 400 * time.Millisecond // many changes come together; one refresh serves them
-	liveHeartbeat = 20 * time.Second       // keeps proxies from closing, and looks whether the session still holds
+	liveHeartbeat = 20 * time.Second       // keeps proxies from closing, and notices that a session ended
 	liveWrite     = 10 * time.Second
 )
 
@@ -63,6 +63,9 @@ func (s *site) stream(w http.ResponseWriter, r *request, f pageFunc) {
 	heartbeat := time.NewTicker(liveHeartbeat)
 	defer heartbeat.Stop()
 	for {
+		if err := s.admit(r); err != nil {
+			return
+		}
 		if err := s.sendParts(w, r, f, sent); err != nil {
 			return
 		}
@@ -72,22 +75,36 @@ func (s *site) stream(w http.ResponseWriter, r *request, f pageFunc) {
 		case <-s.drain:
 			return
 		case <-heartbeat.C:
-			if _, _, err := s.control.Authenticate(r.ctx, fleet.TokenSession, s.token(r.Request)); err != nil {
-				return
-			}
 		case <-wake:
-			if !pause(r, liveRest) {
+			if !s.rest(r, liveRest) {
 				return
 			}
 		}
 	}
 }
 
-func pause(r *request, d time.Duration) bool {
+// admit looks again whether the bearer of the stream's session may see the
+// org, and in which role: both can end while the page is open.
+func (s *site) admit(r *request) error {
+	scope, _, err := s.control.Authenticate(r.ctx, fleet.TokenSession, s.token(r.Request))
+	if err != nil {
+		return err
+	}
+	if r.org.Name != "" {
+		scope, _, err = s.control.OrgScope(r.ctx, scope, r.org.Name)
+	}
+	r.scope = scope
+	return err
+}
+
+// rest waits; false says that the stream ends.
+func (s *site) rest(r *request, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-r.ctx.Done():
+		return false
+	case <-s.drain:
 		return false
 	case <-t.C:
 		return true

@@ -8,8 +8,8 @@ func (s *site) orgCreate(w http.ResponseWriter, r *request) {
 		_, err = s.control.CreateOrg(r.ctx, r.scope, r.PostFormValue("name"))
 	}
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "org", "/", s.orgs)
 		return
 	}
-	back(w, r, orgPath(r.PostFormValue("name")))
+	back(w, r, orgPath(r.PostFormValue("name")), "created")
 }

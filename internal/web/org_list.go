@@ -13,6 +13,10 @@ func (s *site) orgList(w http.ResponseWriter, r *request) {
 		http.Redirect(w, r.Request, orgPath(orgs[0].Org.Name), http.StatusSeeOther)
 		return
 	}
-	v := view{title: "Organizations", parts: []part{{id: "orgs", body: orgListPage(orgs)}}}
-	s.render(w, r.Request, http.StatusOK, s.layout(r, v))
+	s.page(s.orgs)(w, r)
+}
+
+func (s *site) orgs(r *request) (view, error) {
+	orgs, err := s.control.ListOrgs(r.ctx, r.scope)
+	return view{title: "Organizations", parts: []part{{id: "orgs", body: orgListPage(r, orgs)}}}, err
 }

@@ -12,17 +12,19 @@ func (s *site) keyCreate(w http.ResponseWriter, r *request) {
 	if err == nil {
 		_, err = s.control.CreateSigningKey(r.ctx, r.scope, r.PostFormValue("name"), r.PostFormValue("key"))
 	}
+	to := orgPath(r.org.Name) + "/settings"
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "key", to, s.orgSettings)
 		return
 	}
-	back(w, r, orgPath(r.org.Name)+"/settings")
+	back(w, r, to, "created")
 }
 
 func (s *site) keyDelete(w http.ResponseWriter, r *request) {
+	to := orgPath(r.org.Name) + "/settings"
 	if err := s.control.DeleteSigningKey(r.ctx, r.scope, r.PathValue("key")); err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "", to, s.orgSettings)
 		return
 	}
-	back(w, r, orgPath(r.org.Name)+"/settings")
+	back(w, r, to, "deleted")
 }

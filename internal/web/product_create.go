@@ -8,8 +8,8 @@ func (s *site) productCreate(w http.ResponseWriter, r *request) {
 		_, err = s.control.CreateProduct(r.ctx, r.scope, r.PostFormValue("name"))
 	}
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "product", orgPath(r.org.Name), s.productList)
 		return
 	}
-	back(w, r, orgPath(r.org.Name))
+	back(w, r, productPath(r.org.Name, r.PostFormValue("name")), "created")
 }

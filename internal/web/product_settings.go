@@ -33,7 +33,7 @@ func (s *site) secretCreate(w http.ResponseWriter, r *request) {
 	}
 	made, err := s.control.CreateSharedSecret(r.ctx, r.scope, r.product(), r.PostFormValue("note"))
 	if err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "secret", productPath(r.org.Name, r.product())+"/settings", s.productSettings)
 		return
 	}
 	v, err := s.settings(r, &made)
@@ -45,9 +45,10 @@ func (s *site) secretCreate(w http.ResponseWriter, r *request) {
 }
 
 func (s *site) secretDeactivate(w http.ResponseWriter, r *request) {
+	to := productPath(r.org.Name, r.product()) + "/settings"
 	if err := s.control.DeactivateSharedSecret(r.ctx, r.scope, r.product(), r.PathValue("uuid")); err != nil {
-		s.fail(w, r.Request, err)
+		s.again(w, r, err, "", to, s.productSettings)
 		return
 	}
-	back(w, r, productPath(r.org.Name, r.product())+"/settings")
+	back(w, r, to, "deactivate")
 }

@@ -51,7 +51,19 @@ func (s *site) page(f pageFunc) handler {
 
 // layout puts a view into the frame of every page.
 func (s *site) layout(r *request, v view) templ.Component {
-	f := frame{title: v.title, script: s.bundle.Script, css: s.bundle.CSS, user: r.user, crumbs: v.crumbs, tab: v.tab}
+	title := v.title
+	if p := r.product(); p != "" && p != title {
+		title += " · " + p
+	}
+	f := frame{title: title, script: s.bundle.Script, css: s.bundle.CSS, user: r.user, crumbs: v.crumbs, tab: v.tab}
+	if r.wrong != nil && r.wrong.form == "" {
+		f.problem = &r.wrong.problem
+	}
+	f.notice = notices[r.URL.Query().Get("done")]
+	path := r.at
+	if path == "" {
+		path = r.URL.EscapedPath()
+	}
 	if r.org.Name != "" {
 		f.org = r.org.Name
 		f.product = r.product()
@@ -60,7 +72,8 @@ func (s *site) layout(r *request, v view) templ.Component {
 		if p.live {
 			q := r.URL.Query()
 			q.Set("live", "1")
-			f.live = r.URL.EscapedPath() + "?" + q.Encode()
+			q.Del("done")
+			f.live = path + "?" + q.Encode()
 		}
 	}
 	return shell(f, v.parts)
@@ -132,11 +145,15 @@ func sentence(err error) string {
 // fail answers with an error: as JSON to scripts, as a page to people.
 func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	p, status := s.explain(r, err), statusOf(err)
-	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+	if wantsJSON(r) {
 		writeJSON(w, status, map[string]string{"message": p.message, "hint": p.hint})
 		return
 	}
 	s.render(w, r, status, bare("That did not work", s.bundle.Script, s.bundle.CSS, problemPage(status, p)))
+}
+
+func wantsJSON(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "application/json")
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
@@ -145,7 +162,66 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the browser may have gone
 }
 
-// back returns to a page after a form was handled.
-func back(w http.ResponseWriter, r *request, path string) {
+// notices say what was done, to somebody who came back to a page after it.
+var notices = map[string]string{
+	"created":    "Created.",
+	"deleted":    "Deleted.",
+	"saved":      "Saved.",
+	"published":  "Published.",
+	"released":   "Released. Devices are told as slots become free.",
+	"pause":      "Paused. Updates that run already go on to their end.",
+	"resume":     "Resumed.",
+	"reboot":     "The device was told to restart.",
+	"identify":   "The device was told to show itself.",
+	"reconnect":  "The connection was closed; the device comes back by itself.",
+	"deactivate": "Deactivated. Devices can not connect with it any more.",
+}
+
+// back returns to a page after a form was handled, with one of the notices.
+func back(w http.ResponseWriter, r *request, path, done string) {
+	if _, ok := notices[done]; ok {
+		path += "?done=" + done
+	}
 	http.Redirect(w, r.Request, path, http.StatusSeeOther)
+}
+
+// mistake is a form that was refused, and what was typed into it.
+type mistake struct {
+	form    string // "" is a button
+	problem problem
+}
+
+// again shows the page of a refused form once more, with what is wrong and
+// what was typed. Who may not be there gets the error alone.
+func (s *site) again(w http.ResponseWriter, r *request, err error, form, path string, f pageFunc) {
+	switch fleet.KindOf(err) {
+	case fleet.Invalid, fleet.Conflict, fleet.RateLimited, fleet.Unavailable:
+	default:
+		s.fail(w, r.Request, err)
+		return
+	}
+	r.at, r.wrong = path, &mistake{form: form, problem: s.explain(r.Request, err)}
+	v, e := f(r)
+	if e != nil {
+		s.fail(w, r.Request, err)
+		return
+	}
+	s.render(w, r.Request, statusOf(err), s.layout(r, v))
+}
+
+// problem is what is wrong with a form; nil when nothing is.
+func (r *request) problem(form string) *problem {
+	if r.wrong == nil || r.wrong.form != form {
+		return nil
+	}
+	return &r.wrong.problem
+}
+
+// typed is what was typed into a field of a refused form, otherwise another
+// value.
+func (r *request) typed(form, field, otherwise string) string {
+	if r.problem(form) == nil {
+		return otherwise
+	}
+	return r.PostFormValue(field)
 }

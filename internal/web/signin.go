@@ -3,10 +3,17 @@ package web
 import (
 	"net"
 	"net/http"
+
+	"github.com/ganglion-iot/ganglion/fleet"
 )
 
 func (s *site) signInForm(w http.ResponseWriter, r *http.Request) {
-	s.render(w, r, http.StatusOK, bare("Sign in", s.bundle.Script, s.bundle.CSS, signInPage("", safeTarget(r.URL.Query().Get("to")), nil)))
+	to := safeTarget(r.URL.Query().Get("to"))
+	if _, _, err := s.control.Authenticate(r.Context(), fleet.TokenSession, s.token(r)); err == nil {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return
+	}
+	s.render(w, r, http.StatusOK, bare("Sign in", s.bundle.Script, s.bundle.CSS, signInPage("", to, nil)))
 }
 
 func (s *site) signInSubmit(w http.ResponseWriter, r *http.Request) {

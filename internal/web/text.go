@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,20 +15,27 @@ import (
 type tabLink struct{ name, path string }
 
 var productTabs = []tabLink{
-	{"Overview", ""}, {"Devices", "/devices"}, {"Firmware", "/firmware"},
-	{"Groups", "/groups"}, {"Audit", "/audit"}, {"Settings", "/settings"},
+	{"Overview", ""}, {"Devices", devicesTab}, {"Firmware", "/firmware"},
+	{"Groups", groupsTab}, {"Audit", "/audit"}, {"Settings", "/settings"},
 }
+
+const (
+	devicesTab = "/devices"
+	groupsTab  = "/groups"
+)
 
 func orgPath(org string) string { return "/org/" + url.PathEscape(org) }
 
-func productPath(org, product string) string { return orgPath(org) + "/" + url.PathEscape(product) }
+func productPath(org, product string) string {
+	return orgPath(org) + "/product/" + url.PathEscape(product)
+}
 
 func devicePath(org, product, device string) string {
-	return productPath(org, product) + "/devices/" + url.PathEscape(device)
+	return productPath(org, product) + devicesTab + "/" + url.PathEscape(device)
 }
 
 func groupPath(org, product, group string) string {
-	return productPath(org, product) + "/groups/" + url.PathEscape(group)
+	return productPath(org, product) + groupsTab + "/" + url.PathEscape(group)
 }
 
 // here are the crumbs of a page: the org, the product, and what follows.
@@ -94,12 +103,9 @@ func wayPercent(a fleet.UpdateAttempt) int {
 	return p
 }
 
-func clockText(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
-}
+// clockText is the exact time. The browser words it as people do and keeps
+// this as the title.
+func clockText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") + " UTC" }
 
 func sizeText(n int64) string {
 	switch {
@@ -148,11 +154,75 @@ func splitTags(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' })
 }
 
-func durationText(d time.Duration) string { return strings.TrimSuffix(d.Round(time.Second).String(), "0s") }
-
 func yes(ok bool, word, otherwise string) string {
 	if ok {
 		return word
 	}
 	return otherwise
 }
+
+// statusText words a connection in the menu of the device list.
+func statusText(s string) string {
+	return connectionText(fleet.Connection{Status: fleet.ConnectionStatus(s)})
+}
+
+func failuresText(n int) string {
+	if n == 0 {
+		return "none since the last success"
+	}
+	return fmt.Sprintf("%d since the last success", n)
+}
+
+// countRow is one number of a rollout, its word and its colour.
+type countRow struct {
+	n           int
+	word, class string
+}
+
+// countRows are the devices of a group by what they do, in the order of the
+// bar.
+func countRows(c fleet.GroupCounts) []countRow {
+	return []countRow{
+		{c.Proven, "proven", "good"}, {c.Updating, "updating", "accent"}, {c.Waiting, "waiting", "wait"},
+		{c.Failed, "failed", "bad"}, {c.Penalty, "in the penalty box", "bad"}, {c.Disabled, "updates off", "warn"},
+		{c.Offline, "offline", "away"},
+	}
+}
+
+// stateRows are the attempts at a release: every open state, success, and the
+// other ends that happened.
+func stateRows(c fleet.GroupCounts) []countRow {
+	rows := make([]countRow, 0, 14)
+	for _, s := range append(slices.Clone(fleet.OpenAttemptStates), fleet.AttemptSucceeded) {
+		rows = append(rows, countRow{n: c.States[s], word: string(s)})
+	}
+	for _, s := range []fleet.AttemptState{
+		fleet.AttemptFailed, fleet.AttemptReverted, fleet.AttemptRefused, fleet.AttemptRescheduled,
+		fleet.AttemptLost, fleet.AttemptExpired, fleet.AttemptSuperseded,
+	} {
+		if c.States[s] > 0 {
+			rows = append(rows, countRow{n: c.States[s], word: string(s)})
+		}
+	}
+	return rows
+}
+
+// segment is a piece of a bar, in percent of it.
+type segment struct {
+	class       string
+	from, width float64
+}
+
+// segments always gives the same pieces, so that a live bar moves instead of
+// being drawn anew.
+func segments(c fleet.GroupCounts) []segment {
+	list, from := []segment{}, 0.0
+	for _, r := range countRows(c) {
+		width := 100 * float64(r.n) / float64(max(c.Total, 1))
+		list = append(list, segment{class: r.class, from: from, width: width})
+		from += width
+	}
+	return list
+}
+
+func percent(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }

@@ -81,7 +81,8 @@ func (s *site) organization(mux *http.ServeMux) {
 }
 
 func (s *site) product(mux *http.ServeMux) {
-	const p = "/org/{org}/{product}"
+	// A segment of its own: a product may be called "settings".
+	const p = "/org/{org}/product/{product}"
 	mux.HandleFunc("GET "+p, s.inOrg(s.page(s.productShow)))
 	mux.HandleFunc("GET "+p+"/devices", s.inOrg(s.page(s.deviceList)))
 	mux.HandleFunc("GET "+p+"/devices/{device}", s.inOrg(s.page(s.deviceShow)))
@@ -122,6 +123,8 @@ type request struct {
 	user  fleet.User
 	scope fleet.Scope // in an org once inOrg has seen it
 	org   fleet.Org
+	at    string // where the page stands, when it answers a form of another path
+	wrong *mistake
 }
 
 func (r *request) product() string { return r.PathValue("product") }

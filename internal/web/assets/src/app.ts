@@ -1,48 +1,7 @@
 import "./htmx";
 import "htmx.org/dist/ext/hx-sse.js";
-
-// Forms with a file show how far the upload is.
-function upload(form: HTMLFormElement): void {
-  const bar = form.querySelector<HTMLProgressElement>("progress");
-  const note = form.querySelector<HTMLElement>("[data-note]");
-  const button = form.querySelector<HTMLButtonElement>("button[type=submit]");
-  if (!bar || !note || !button) return;
-  const request = new XMLHttpRequest();
-  request.open("POST", form.action);
-  request.setRequestHeader("Accept", "application/json");
-  request.upload.onprogress = (e) => {
-    if (!e.lengthComputable) return;
-    bar.hidden = false;
-    bar.max = e.total;
-    bar.value = e.loaded;
-    note.textContent = e.loaded < e.total ? `${Math.floor((100 * e.loaded) / e.total)} %` : "verifying…";
-  };
-  const done = (text: string, failed: boolean) => {
-    note.textContent = text;
-    note.classList.toggle("bad", failed);
-    bar.hidden = true;
-    button.disabled = false;
-  };
-  request.onerror = () => done("The upload broke off. Check the connection and try again.", true);
-  request.onload = () => {
-    let message = "";
-    try {
-      message = (JSON.parse(request.responseText) as { message?: string }).message ?? "";
-    } catch {
-      message = "";
-    }
-    if (request.status === 201) {
-      form.reset();
-      done(message, false);
-    } else {
-      done(message || `The server answered with status ${request.status}.`, true);
-    }
-  };
-  button.disabled = true;
-  note.classList.remove("bad");
-  note.textContent = "uploading…";
-  request.send(new FormData(form));
-}
+import { showTimes } from "./times";
+import { upload } from "./upload";
 
 document.addEventListener("submit", (e) => {
   const form = e.target;
@@ -74,17 +33,40 @@ document.addEventListener("click", (e) => {
   const button = (e.target as Element | null)?.closest<HTMLElement>("[data-copy]");
   const source = button && document.getElementById(button.dataset.copy ?? "");
   if (!button || !source) return;
-  void navigator.clipboard.writeText(source.textContent ?? "").then(() => {
+  // Only pages reached by https or on this machine may use the clipboard;
+  // elsewhere the text is selected for the keyboard.
+  const select = (): void => window.getSelection()?.selectAllChildren(source);
+  if (!navigator.clipboard) {
+    select();
+    return;
+  }
+  navigator.clipboard.writeText(source.textContent ?? "").then(() => {
     button.textContent = "Copied";
-  });
+  }, select);
 });
 
-// The dot in the header tells whether the page is live.
+// The header tells whether the page is live.
 const live = document.getElementById("live");
-for (const [event, on] of [
-  ["htmx:sse:after:connection", true],
-  ["htmx:sse:error", false],
-  ["htmx:sse:close", false],
-] as const) {
-  document.addEventListener(event, () => live?.classList.toggle("on", on));
+function mark(on: boolean): void {
+  live?.classList.toggle("on", on);
+  if (live) live.textContent = on ? "live" : "offline";
 }
+document.addEventListener("htmx:sse:after:connection", () => mark(true));
+document.addEventListener("htmx:sse:close", () => mark(false));
+document.addEventListener("htmx:sse:error", (e) => {
+  mark(false);
+  // The session ended: the page asks to sign in, and comes back.
+  if ((e as CustomEvent<{ status?: number }>).detail.status === 401) window.location.reload();
+});
+
+// What was done is said once, not again after a reload.
+const here = new URL(window.location.href);
+if (here.searchParams.has("done")) {
+  here.searchParams.delete("done");
+  window.history.replaceState(null, "", here);
+}
+
+// A refused form is where the work goes on.
+document.querySelector<HTMLElement>("form [role=alert]")?.closest("form")?.querySelector<HTMLElement>("input:not([type=hidden]), select")?.focus();
+
+showTimes();
