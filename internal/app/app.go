@@ -48,6 +48,8 @@ type Server struct {
 	web, device net.Listener
 	webHTTP     *http.Server
 	deviceHTTP  *http.Server
+	webLimit    *admission
+	deviceLimit *admission
 	draining    chan struct{} // closed when Run begins to drain
 	baseURL     string
 	caFile      string // authority of the self-made device certificate; "" with files
@@ -88,6 +90,11 @@ func (s *Server) openData(context.Context) error {
 	if err := os.MkdirAll(s.config.Data, 0o700); err != nil {
 		return err
 	}
+	unlock, err := lockData(s.config.Data)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, unlock)
 	key, err := auth.LoadOrCreateInstanceKey(filepath.Join(s.config.Data, "instance.key"), s.config.SecretKey)
 	if err != nil {
 		return err
@@ -134,10 +141,15 @@ func (s *Server) openBus(ctx context.Context) (err error) {
 	return err
 }
 
+// storageTimeout is how long S3 may take to answer at start.
+const storageTimeout = 30 * time.Second
+
 func (s *Server) openBlob(ctx context.Context) (err error) {
 	if s.config.S3Endpoint == "" {
 		s.blob, err = blob.OpenLocal(filepath.Join(s.config.Data, "blobs"))
 	} else {
+		ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+		defer cancel()
 		s.blob, err = blob.OpenS3(ctx, blob.S3Options{
 			Endpoint: s.config.S3Endpoint, Region: s.config.S3Region, Bucket: s.config.S3Bucket,
 			AccessKey: s.config.S3AccessKey, SecretKey: s.config.S3SecretKey, Secure: !s.config.S3Insecure,
@@ -165,6 +177,8 @@ func (s *Server) listen(ctx context.Context) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.device.Close)
+	s.webLimit = newAdmission("web", maxWebConnections, handshakeSlots(), s.metrics)
+	s.deviceLimit = newAdmission("device", maxDeviceConnections, handshakeSlots(), s.metrics)
 	s.baseURL = s.config.BaseURL
 	if s.baseURL == "" {
 		s.baseURL = guessBaseURL(s.web.Addr(), s.config.TLSCert != "")
@@ -238,6 +252,7 @@ func (s *Server) openGateway(context.Context) error {
 		return err
 	}
 	s.deviceHTTP = newHTTPServer(s.gateway.Handler(), s.log)
+	s.deviceLimit.guard(conf)
 	s.deviceHTTP.TLSConfig = conf
 	// HTTP/2 cannot be hijacked for a WebSocket.
 	s.deviceHTTP.TLSNextProto = noHTTP2
@@ -254,7 +269,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(s.rollout.Run(work)) })
 	g.Go(func() error { return ended(s.jobs.Run(work)) })
 	g.Go(func() error { return served(s.serveWeb()) })
-	g.Go(func() error { return served(s.deviceHTTP.ServeTLS(s.device, "", "")) })
+	g.Go(func() error { return served(s.deviceHTTP.ServeTLS(s.deviceLimit.listen(s.device), "", "")) })
 	s.log.Info("ready", "web", s.baseURL, "devices", s.device.Addr().String(), "node", s.config.Node)
 
 	var failed error
@@ -270,10 +285,11 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serveWeb() error {
+	l := s.webLimit.listen(s.web)
 	if s.config.TLSCert != "" {
-		return s.webHTTP.ServeTLS(s.web, s.config.TLSCert, s.config.TLSKey)
+		return s.webHTTP.ServeTLS(l, s.config.TLSCert, s.config.TLSKey)
 	}
-	return s.webHTTP.Serve(s.web)
+	return s.webHTTP.Serve(l)
 }
 
 func (s *Server) drain() error {
@@ -281,6 +297,10 @@ func (s *Server) drain() error {
 	defer cancel()
 	close(s.draining)
 	err := s.gateway.Drain(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("time to drain is over; the last devices are cut off", "devices", s.gateway.Count())
+		err = nil
+	}
 	if e := s.webHTTP.Shutdown(ctx); e != nil {
 		err = errors.Join(err, s.webHTTP.Close())
 	}
@@ -350,17 +370,25 @@ func (s *Server) Close() error { return s.close() }
 
 // Ready reports whether every part answers.
 func (s *Server) Ready(ctx context.Context) error {
+	if part, err := s.notReady(ctx); err != nil {
+		return fleet.Errorf(fleet.Unavailable, "%s: %w", part, err)
+	}
+	return nil
+}
+
+// notReady returns the first part that does not answer.
+func (s *Server) notReady(ctx context.Context) (part string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, part := range []struct {
+	for _, p := range []struct {
 		name string
 		ping func(context.Context) error
 	}{{"database", s.store.Ping}, {"messages", s.bus.Ping}, {"firmware storage", s.blob.Ping}} {
-		if err := part.ping(ctx); err != nil {
-			return fleet.Errorf(fleet.Unavailable, "%s: %w", part.name, err)
+		if err := p.ping(ctx); err != nil {
+			return p.name, err
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // OnChange calls fn, in order, for every change of tenant data, the ledger

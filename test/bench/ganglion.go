@@ -34,7 +34,7 @@ func openServer(ctx context.Context, data string, log *slog.Logger) (*app.Server
 	c := app.DefaultConfig()
 	c.Data, c.Listen, c.DeviceListen = data, "127.0.0.1:0", "127.0.0.1:0"
 	c.AdminEmail, c.AdminPassword, c.AdminOrg = benchEmail, benchPass, benchOrg
-	c.OfferTimeout, c.DrainTimeout = 10*time.Minute, 5*time.Second
+	c.OfferTimeout = 10 * time.Minute
 	return app.Open(ctx, c, log)
 }
 

@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -85,6 +86,7 @@ func runAll(ctx context.Context, only string) error {
 	}
 	defer os.RemoveAll(base)
 	var rows []row
+	var failed error
 	for _, m := range measurements {
 		if !strings.Contains(m.name, only) {
 			continue
@@ -95,8 +97,8 @@ func runAll(ctx context.Context, only string) error {
 			return err
 		}
 		got, err := m.run(ctx, dir)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+		if err != nil { // the others are worth knowing all the same
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.name, err))
 		}
 		rows = append(rows, got...)
 		if err := os.RemoveAll(dir); err != nil {
@@ -112,7 +114,7 @@ func runAll(ctx context.Context, only string) error {
 			return err
 		}
 	}
-	return printTable(rows)
+	return errors.Join(printTable(rows), failed)
 }
 
 func printTable(rows []row) error {
