@@ -19,10 +19,11 @@ import (
 	"github.com/ganglion-iot/ganglion/internal/web"
 )
 
-// Limits of every HTTP listener, before any handler.
+// Limits of every HTTP listener, before any handler. The time for the header
+// is also the time for the TLS handshake before it.
 const (
 	maxHeaderBytes    = 32 << 10
-	readHeaderTimeout = 10 * time.Second
+	readHeaderTimeout = handshakeTimeout
 	idleTimeout       = 2 * time.Minute
 )
 
@@ -30,7 +31,7 @@ var noHTTP2 = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 
 func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: steady(h, bodyPace), ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
@@ -53,13 +54,29 @@ func (s *Server) openWeb(context.Context) error {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	s.webHTTP = newHTTPServer(mux, s.log)
+	if s.config.TLSCert != "" {
+		// A pair that can not be read is told now, not once the server runs.
+		if _, err := tls.LoadX509KeyPair(s.config.TLSCert, s.config.TLSKey); err != nil {
+			return err
+		}
+		s.webHTTP.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		s.webLimit.guard(s.webHTTP.TLSConfig)
+	}
 	return nil
 }
 
+// readyz says whether requests should come here, and which part keeps them
+// away. The log has the reason.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	if err := s.Ready(r.Context()); err != nil {
-		s.log.Error("not ready", "error", err)
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
+	select {
+	case <-s.draining:
+		http.Error(w, "not ready: the server stops", http.StatusServiceUnavailable)
+		return
+	default:
+	}
+	if part, err := s.notReady(r.Context()); err != nil {
+		s.log.Error("not ready", "part", part, "error", err)
+		http.Error(w, "not ready: "+part, http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ready")

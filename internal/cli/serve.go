@@ -69,6 +69,8 @@ in SQLite, and the first start prints a link to make the first account.`,
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		// The first signal drains; a second one ends the process at once.
+		context.AfterFunc(ctx, stop)
 		server, err := app.Open(ctx, config, log)
 		if err != nil {
 			return fmt.Errorf("the server can not start: %w", err)

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -104,11 +105,18 @@ func (db *DB) openSQLite(path string, readers int) error {
 	return nil
 }
 
+// connectTimeout is how long PostgreSQL may take to answer a new connection:
+// a server that takes it and says nothing must not look like a slow query.
+const connectTimeout = 10 * time.Second
+
 func (db *DB) openPostgres(dsn string, conns int) error {
 	db.dialect = PostgreSQL
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return &fleet.Error{Kind: fleet.Invalid, Field: "database", Message: "is not a PostgreSQL address", Err: err}
+	}
+	if config.ConnectTimeout == 0 { // the address may have one
+		config.ConnectTimeout = connectTimeout
 	}
 	pool := stdlib.OpenDB(*config)
 	pool.SetMaxOpenConns(conns + 8)
