@@ -55,7 +55,7 @@ var layers = map[string][]string{
 }
 
 // testOnly packages serve tests and benchmarks and may import anything.
-var testOnly = []string{"test", "test/bench", "internal/store/storetest", "internal/simulate/density"}
+var testOnly = []string{"test", "test/bench", "internal/store/storetest", "internal/blob/blobtest", "internal/simulate/density", "test/chromium", "test/screenshot"}
 
 // drivers may be imported by one package of ours only.
 var drivers = map[string][]string{
