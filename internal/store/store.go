@@ -43,6 +43,8 @@ type DB struct {
 	clock   fleet.Clock
 	log     *slog.Logger
 
+	reads, writes *statements // SQLite: kept prepared
+
 	queue  chan *write // SQLite: to the one writer
 	closed chan struct{}
 	once   sync.Once
@@ -79,6 +81,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, err
 	}
 	if db.dialect == SQLite {
+		db.reads, db.writes = newStatements(db.reader), newStatements(db.writer)
 		db.queue = make(chan *write, maxQueue)
 		db.work.Go(db.writeLoop)
 	}
@@ -132,6 +135,8 @@ func (db *DB) Close() error {
 		close(db.closed)
 		db.work.Wait()
 		if db.dialect == SQLite {
+			db.reads.close()
+			db.writes.close()
 			if _, e := db.writer.ExecContext(context.Background(), "PRAGMA optimize"); e != nil {
 				db.log.Debug("optimize failed", "error", e)
 			}
@@ -175,8 +180,13 @@ func (db *DB) View(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return mapErr("database", err)
 	}
-	defer func() { _ = tx.Rollback() }() // there is nothing to lose
-	return db.guard(func() error { return fn(&Tx{ctx: ctx, q: tx, db: db}) })
+	defer func() {
+		_ = tx.Rollback() // there is nothing to lose
+		if db.reads != nil {
+			db.reads.prepare(ctx)
+		}
+	}()
+	return db.guard(func() error { return fn(&Tx{ctx: ctx, q: tx, db: db, stmts: db.reads}) })
 }
 
 // Update runs fn in a transaction that may write, and returns once it is

@@ -18,21 +18,43 @@ import (
 
 // Tx is a transaction. Its methods are the queries there are.
 type Tx struct {
-	ctx context.Context
-	q   *sql.Tx
-	db  *DB
+	ctx   context.Context
+	q     *sql.Tx
+	db    *DB
+	stmts *statements // of the pool of q; nil for PostgreSQL
 }
 
 func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
-	return tx.q.ExecContext(tx.ctx, query, args...)
+	if tx.stmts == nil {
+		return tx.q.ExecContext(tx.ctx, query, args...)
+	}
+	if s, ok := tx.stmts.get(query); ok {
+		return tx.q.StmtContext(tx.ctx, s.Stmt).ExecContext(tx.ctx, arrange(args, s.places)...)
+	}
+	text, places := positional(query)
+	return tx.q.ExecContext(tx.ctx, text, arrange(args, places)...)
 }
 
 func (tx *Tx) query(query string, args ...any) (*sql.Rows, error) {
-	return tx.q.QueryContext(tx.ctx, query, args...)
+	if tx.stmts == nil {
+		return tx.q.QueryContext(tx.ctx, query, args...)
+	}
+	if s, ok := tx.stmts.get(query); ok {
+		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryContext(tx.ctx, arrange(args, s.places)...)
+	}
+	text, places := positional(query)
+	return tx.q.QueryContext(tx.ctx, text, arrange(args, places)...)
 }
 
 func (tx *Tx) queryRow(query string, args ...any) *sql.Row {
-	return tx.q.QueryRowContext(tx.ctx, query, args...)
+	if tx.stmts == nil {
+		return tx.q.QueryRowContext(tx.ctx, query, args...)
+	}
+	if s, ok := tx.stmts.get(query); ok {
+		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryRowContext(tx.ctx, arrange(args, s.places)...)
+	}
+	text, places := positional(query)
+	return tx.q.QueryRowContext(tx.ctx, text, arrange(args, places)...)
 }
 
 // now is the server's clock, for what rows remember.

@@ -122,7 +122,7 @@ func (db *DB) commit(batch []*write) {
 			if _, err := tx.ExecContext(ctx, "SAVEPOINT w"); err != nil {
 				return err
 			}
-			results[i] = db.guard(func() error { return w.fn(&Tx{ctx: context.WithoutCancel(w.ctx), q: tx, db: db}) })
+			results[i] = db.guard(func() error { return w.fn(&Tx{ctx: context.WithoutCancel(w.ctx), q: tx, db: db, stmts: db.writes}) })
 			if results[i] != nil {
 				if _, err := tx.ExecContext(ctx, "ROLLBACK TO w"); err != nil {
 					return errors.Join(results[i], err)
@@ -140,6 +140,7 @@ func (db *DB) commit(batch []*write) {
 		}
 		w.done <- results[i]
 	}
+	db.writes.prepare(ctx)
 }
 
 // updatePostgres runs fn, again when PostgreSQL says that it met another
