@@ -40,6 +40,11 @@ type Options struct {
 	// may be behind one address. 0: 500 and 10,000.
 	AddressRate, AddressBurst int
 
+	// DeviceRate and DeviceBurst limit the connections of one device: so many
+	// per minute, and so many at once. Two devices that share one identity take
+	// the connection from each other for ever. 0: 30 and 60.
+	DeviceRate, DeviceBurst int
+
 	// Authentications is how many may be in progress at once; as many as
 	// WaitingAuthentications more wait, at most AuthenticationTimeout.
 	// 0: 16 per core and 4,096; 10 s.
@@ -59,6 +64,7 @@ const defaultRedirect = "https://github.com/ganglion-iot/ganglion"
 // Limits that are not options.
 const (
 	limiterAddresses = 100_000
+	limiterDevices   = 100_000
 	maxFlushers      = 512              // goroutines that write to devices
 	endTimeout       = 10 * time.Second // for the last devices and the last write
 )
@@ -77,6 +83,7 @@ type Gateway struct {
 	redirect string
 
 	addresses *auth.Limiter
+	devices   *auth.Limiter // by id
 	admission *admission
 	registry  *registry
 	writer    *writer
@@ -99,6 +106,7 @@ func New(o Options) *Gateway {
 		log: o.Logger, clock: o.Clock, redirect: or(o.Redirect, defaultRedirect),
 		addresses: auth.NewLimiter(or(o.AddressRate, 500), time.Second, or(o.AddressBurst, 10_000), limiterAddresses),
 		admission: newAdmission(or(o.Authentications, 16*runtime.GOMAXPROCS(0)), or(o.WaitingAuthentications, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
+		devices:   auth.NewLimiter(or(o.DeviceRate, 30), time.Minute, or(o.DeviceBurst, 60), limiterDevices),
 		registry:  newRegistry(),
 		flushers:  make(chan struct{}, maxFlushers),
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,9 +81,8 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request, certificat
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	if ok, _ := g.addresses.Allow(address, g.clock.Now()); !ok {
-		w.Header().Set("Retry-After", "1")
-		g.refuseUpgrade(w, http.StatusTooManyRequests, "", "")
+	if ok, wait := g.addresses.Allow(address, g.clock.Now()); !ok {
+		g.refuseForNow(w, wait)
 		return
 	}
 	d, err := g.authenticate(r, address, certificates)
@@ -96,7 +96,18 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request, certificat
 		g.refuseUpgrade(w, http.StatusBadRequest, "", problem)
 		return
 	}
+	if ok, wait := g.devices.Allow(strconv.FormatInt(d.ID, 10), g.clock.Now()); !ok {
+		g.log.Warn("a device connects too often; do two share one identity?", "device", d.Identifier, "address", address)
+		g.refuseForNow(w, wait)
+		return
+	}
 	g.accept(w, d, address, key)
+}
+
+// refuseForNow sends away who comes too often.
+func (g *Gateway) refuseForNow(w http.ResponseWriter, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(1+int(wait/time.Second)))
+	g.refuseUpgrade(w, http.StatusTooManyRequests, "", "")
 }
 
 // refuseDevice answers a device that did not prove who it is. The log has the
