@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"io"
 	"io/fs"
@@ -52,11 +53,25 @@ func mapErr(noun string, err error) error {
 	if errors.As(err, &pg) {
 		return mapPostgres(noun, pg)
 	}
-	var op *net.OpError
-	if errors.As(err, &op) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.ErrUnexpectedEOF) || closed(err) {
+	if lost(err) {
 		return unavailable(err)
 	}
 	return &fleet.Error{Kind: fleet.Internal, Message: noun + " could not be read or written", Err: err}
+}
+
+// lost reports whether there is no connection, or it broke: what was asked may
+// succeed on the next one.
+func lost(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) || pgconn.SafeToRetry(err) || closed(err) {
+		return true
+	}
+	for _, broken := range []error{sql.ErrConnDone, driver.ErrBadConn, fs.ErrNotExist, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed} {
+		if errors.Is(err, broken) {
+			return true
+		}
+	}
+	return false
 }
 
 // closed reports whether the pool was closed; database/sql has no name for it.
