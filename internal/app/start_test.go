@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/binary"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -70,6 +71,9 @@ func TestStartFails(t *testing.T) {
 		{"no such kind of database", "database: ", "must begin with", func(_ *testing.T, c *Config) { c.Database = "mysql://localhost/x" }},
 		{"PostgreSQL is not there", "database: ", "out of reach", func(_ *testing.T, c *Config) {
 			c.Database = "postgres://ganglion:hush-hush@127.0.0.1:1/ganglion"
+		}},
+		{"PostgreSQL refuses the password", "database: ", "password authentication failed", func(t *testing.T, c *Config) {
+			c.Database = "postgres://ganglion:hush-hush@" + refusingPostgres(t) + "/ganglion?sslmode=disable"
 		}},
 		{"messages are not there", "messages: ", "", func(_ *testing.T, c *Config) { c.NATS = "nats://127.0.0.1:1" }},
 		{"firmware directory is a file", "firmware storage: ", "blobs", func(t *testing.T, c *Config) {
@@ -215,4 +219,34 @@ func TestStartDoesNotWaitForEver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// refusingPostgres speaks as much of PostgreSQL's protocol as it takes to ask
+// for a password and to refuse it: the servers of other tests trust everybody.
+func refusingPostgres(t *testing.T) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := func(kind byte, body string) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4)), body...)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1024)) // who it is
+			_, _ = conn.Write(message('R', "\x00\x00\x00\x03"))
+			_, _ = conn.Read(make([]byte, 1024)) // its password
+			_, _ = conn.Write(message('E', "SFATAL\x00C28P01\x00Mpassword authentication failed for user \"ganglion\"\x00\x00"))
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-ended })
+	return l.Addr().String()
 }

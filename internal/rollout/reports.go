@@ -9,7 +9,7 @@ import (
 )
 
 // maxTries is how often a batch of reports is tried before it is given up;
-// deadlines decide then.
+// deadlines decide then. A database out of reach is waited for.
 const maxTries = 20
 
 // followReports takes the reports that wait in batches. At its end it takes
@@ -43,13 +43,16 @@ func (e *Engine) waitingReports(list []fleet.DeviceReport) []fleet.DeviceReport 
 
 // takeReports follows a batch, again while that fails.
 func (e *Engine) takeReports(ctx context.Context, list []fleet.DeviceReport) {
-	for try := 1; ; try++ {
+	for try := 1; ; {
 		err := e.report(ctx, list)
 		if err == nil {
 			return
 		}
 		e.log.Error("reports of devices were not taken", "reports", len(list), "try", try, "error", err)
-		if try == maxTries || rest(ctx, retryPause) != nil {
+		if fleet.KindOf(err) != fleet.Unavailable {
+			try++
+		}
+		if try > maxTries || rest(ctx, retryPause) != nil {
 			return
 		}
 	}
