@@ -45,10 +45,11 @@ const (
 	Updating    Stage = "updating"
 )
 
-// Client is what a device decides and does itself. Methods are called from
-// one goroutine of the Link, never two at once for the same update; they
-// should return soon or when ctx ends. Embed DefaultClient and override what
-// matters.
+// Client is what a device decides and does itself. Those about updates are
+// called from one goroutine, one after the other; so is Identify; all others
+// are called from the goroutine of Run, and the connection waits for them. So
+// up to three calls can run at once. Methods should return soon, and at the
+// latest when ctx ends. Embed DefaultClient and override what matters.
 type Client interface {
 	// UpdateAvailable decides about an offer.
 	UpdateAvailable(ctx context.Context, u Update) Decision
@@ -60,12 +61,14 @@ type Client interface {
 	// firmware is untouched.
 	UpdateFailed(u Update, err error)
 	// Reboot restarts the device. After a nil error Run returns ErrRebooting.
+	// After an error the device runs on; when an update waits for the restart,
+	// Reboot is called again later.
 	Reboot(ctx context.Context) error
 	// Identify makes the device noticeable to somebody standing beside it.
 	Identify(ctx context.Context)
 	// Validate is asked before the running firmware is marked good, after the
-	// server accepted it. An error leaves it unproven; the device falls back
-	// when that does not change in time.
+	// server accepted it. An error leaves it unproven; Validate is asked again
+	// at the next join, and the device falls back when none agrees in time.
 	Validate(ctx context.Context) error
 	// Connected and Disconnected tell about the connection.
 	Connected()

@@ -13,8 +13,13 @@ import (
 	"time"
 )
 
-// HTTPStatusError is a download refused by the server. It is not retried.
+// HTTPStatusError is a download refused by the server. It is tried again only
+// for statuses that mean "not now": 408, 429 and those from 500.
 type HTTPStatusError struct{ Status int }
+
+func (e *HTTPStatusError) temporary() bool {
+	return e.Status >= 500 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests
+}
 
 func (e *HTTPStatusError) Error() string {
 	return fmt.Sprintf("Download failed : HTTP status %d", e.Status)
@@ -22,7 +27,12 @@ func (e *HTTPStatusError) Error() string {
 
 // errRestart says that the bytes read so far are not those of the file the
 // server has now.
-var errRestart = errors.New("the file changed on the server")
+var errRestart = errors.New("Download failed : the file changed on the server") //nolint:staticcheck // reported as devices of the original do
+
+// refusedDownload is an answer that the next try would only get again.
+type refusedDownload string
+
+func (e refusedDownload) Error() string { return "Download failed : " + string(e) }
 
 // download reads a file over HTTP as one unbroken stream: it reconnects and
 // asks for the rest when the connection breaks or goes quiet. It is an
@@ -52,6 +62,9 @@ func newDownload(ctx context.Context, url string, from int64, o Download, log *s
 // Read implements io.Reader. It ends with io.EOF only after the last byte of
 // the file.
 func (d *download) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	for {
 		if d.size >= 0 && d.offset >= d.size {
 			return 0, io.EOF
@@ -61,23 +74,26 @@ func (d *download) Read(p []byte) (int, error) {
 				if err := d.retry(err); err != nil {
 					return 0, err
 				}
-				continue
 			}
 			continue
 		}
+		if left := d.size - d.offset; int64(len(p)) > left {
+			p = p[:left] // a server may send more than it announced
+		}
 		d.idle.Reset(d.opts.IdleTimeout)
 		n, err := d.body.Read(p)
+		d.idle.Stop() // how long the reader takes is not the server's fault
 		d.offset += int64(n)
 		if n > 0 {
 			return n, nil
 		}
 		if err != nil {
 			d.Close()
-			if d.size >= 0 && d.offset >= d.size {
-				return 0, io.EOF
-			}
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
+			}
+			if d.stalled.Load() {
+				err = d.silence()
 			}
 			if err := d.retry(err); err != nil {
 				return 0, err
@@ -98,19 +114,24 @@ func (d *download) Close() error {
 	return err
 }
 
+func (d *download) silence() error {
+	return fmt.Errorf("no answer for %s", d.opts.IdleTimeout)
+}
+
 // retry waits before the next connection, or gives up.
 func (d *download) retry(err error) error {
 	var status *HTTPStatusError
+	var refused refusedDownload
 	switch {
 	case d.ctx.Err() != nil:
-		return d.ctx.Err()
-	case errors.Is(err, errRestart):
+		return fmt.Errorf("Download failed : %w", d.ctx.Err()) //nolint:staticcheck // reported as devices of the original do
+	case errors.Is(err, errRestart), errors.As(err, &refused):
 		return err
-	case errors.As(err, &status) && status.Status < 500:
+	case errors.As(err, &status) && !status.temporary():
 		return err
 	}
 	if d.retries >= d.opts.MaxRetries {
-		return fmt.Errorf("Download failed : gave up after %d retries: %w", d.retries, err)
+		return fmt.Errorf("Download failed : gave up after %d retries: %w", d.retries, err) //nolint:staticcheck // reported as devices of the original do
 	}
 	d.retries++
 	d.log.Warn("download interrupted", "offset", d.offset, "retry", d.retries, "error", err)
@@ -121,9 +142,9 @@ func (d *download) retry(err error) error {
 func (d *download) connect() error {
 	ctx, cancel := context.WithCancel(d.ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url, nil)
-	if err != nil {
+	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" {
 		cancel()
-		return &HTTPStatusError{Status: http.StatusBadRequest}
+		return refusedDownload("not an http or https address")
 	}
 	req.Header.Set("User-Agent", "ganglion-link")
 	req.Header.Set("X-Retry-Number", strconv.Itoa(d.retries))
@@ -140,7 +161,7 @@ func (d *download) connect() error {
 		d.idle.Stop()
 		cancel()
 		if d.stalled.Load() {
-			return fmt.Errorf("no answer for %s", d.opts.IdleTimeout)
+			return d.silence()
 		}
 		return err
 	}
@@ -160,32 +181,40 @@ func (d *download) connect() error {
 // accept checks that a response continues the file at d.offset.
 func (d *download) accept(resp *http.Response) error {
 	total := int64(-1)
-	switch {
-	case resp.StatusCode == http.StatusOK && d.offset == 0:
+	contentRange := resp.Header.Get("Content-Range")
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if d.offset > 0 {
+			return errRestart
+		}
 		total = resp.ContentLength
-	case resp.StatusCode == http.StatusPartialContent:
-		start, size, ok := parseContentRange(resp.Header.Get("Content-Range"))
+	case http.StatusPartialContent:
+		start, size, ok := parseContentRange(contentRange)
 		if !ok || start != d.offset {
 			return errRestart
 		}
 		total = size
-	case resp.StatusCode == http.StatusOK, resp.StatusCode == http.StatusRequestedRangeNotSatisfiable:
-		return errRestart
+	case http.StatusRequestedRangeNotSatisfiable:
+		// Of a file that is here already there is no rest.
+		if contentRange != fmt.Sprintf("bytes */%d", d.offset) {
+			return errRestart
+		}
+		total = d.offset
 	default:
 		return &HTTPStatusError{Status: resp.StatusCode}
 	}
-	if total < 0 {
-		return errors.New("the server does not tell the size of the file")
-	}
-	if d.size >= 0 && total != d.size {
+	etag := resp.Header.Get("ETag")
+	switch {
+	case total < 0:
+		return refusedDownload("the server does not tell the size of the file")
+	case d.size >= 0 && total != d.size, d.etag != "" && etag != "" && etag != d.etag:
 		return errRestart
-	}
-	if total > d.opts.MaxSize {
-		return fmt.Errorf("the file has %d bytes; at most %d are taken: %w", total, d.opts.MaxSize, &HTTPStatusError{Status: http.StatusRequestEntityTooLarge})
+	case total > d.opts.MaxSize:
+		return refusedDownload(fmt.Sprintf("the file has %d bytes; at most %d are taken", total, d.opts.MaxSize))
 	}
 	d.size = total
-	if e := resp.Header.Get("ETag"); !strings.HasPrefix(e, "W/") {
-		d.etag = e
+	if etag != "" && !strings.HasPrefix(etag, "W/") {
+		d.etag = etag
 	}
 	return nil
 }
@@ -204,8 +233,11 @@ func parseContentRange(s string) (start, size int64, ok bool) {
 	if !found {
 		return 0, 0, false
 	}
-	start, err1 := strconv.ParseInt(first, 10, 64)
-	end, err2 := strconv.ParseInt(last, 10, 64)
-	size, err3 := strconv.ParseInt(total, 10, 64)
-	return start, size, err1 == nil && err2 == nil && err3 == nil && start >= 0 && start <= end && end < size
+	from, err1 := strconv.ParseUint(first, 10, 63)
+	to, err2 := strconv.ParseUint(last, 10, 63)
+	whole, err3 := strconv.ParseUint(total, 10, 63)
+	if err1 != nil || err2 != nil || err3 != nil || from > to || to >= whole {
+		return 0, 0, false
+	}
+	return int64(from), int64(whole), true
 }

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fwup"
@@ -13,6 +16,9 @@ import (
 
 // maxPending is how many status reports wait for a connection.
 const maxPending = 8
+
+// maxUUID bounds the uuid of an offer, in bytes; it names a file of the cache.
+const maxUUID = 64
 
 // apiVersion is the level of the device protocol spoken here.
 const apiVersion = "2.3.0"
@@ -31,10 +37,16 @@ type Link struct {
 	lastStage Stage
 	lastPct   int
 
-	reboot chan struct{}   // an update was written: restart
-	work   sync.WaitGroup  // the update in progress
-	clock  time.Duration   // how far the server's clock is ahead of ours, for signing
-	life   context.Context // of Run; updates live as long
+	configured *url.URL        // where Options say the server is
+	endpoint   *url.URL        // where it is since its last redirect
+	reboot     chan struct{}   // restart: an update was written, or the server said so
+	written    atomic.Bool     // an update waits for the restart
+	again      *time.Timer     // after a restart that failed; nil before
+	unproven   *time.Timer     // runs while the firmware must prove itself
+	work       sync.WaitGroup  // the update in progress, and identifying
+	identify   atomic.Bool     // identifying
+	clock      time.Duration   // how far the server's clock is ahead of ours, for signing
+	life       context.Context // of Run; updates live as long
 }
 
 var _ reporter = (*Link)(nil)
@@ -45,7 +57,14 @@ func New(o Options) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{opts: o, backoff: backoff{base: o.Backoff}, reboot: make(chan struct{}, 1)}
+	endpoint, err := o.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{
+		opts: o, backoff: backoff{base: o.Backoff}, reboot: make(chan struct{}, 1),
+		configured: endpoint, endpoint: endpoint,
+	}
 	if l.opts.Client == nil {
 		l.opts.Client = DefaultClient{Logger: o.Logger}
 	}
@@ -58,33 +77,43 @@ func New(o Options) (*Link, error) {
 // An update in progress is stopped and its download kept.
 func (l *Link) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer l.opts.Download.Client.CloseIdleConnections()
 	defer l.work.Wait()
 	defer cancel()
 	l.life = ctx
-	endpoint, err := l.opts.endpoint()
-	if err != nil {
-		return err
-	}
+	// Armed before anything that may wait for ever: a firmware that finds no
+	// network must fall back as well.
+	l.watchProof(ctx)
+	defer l.stopTimers()
 	if l.opts.WaitForNetwork {
-		if err := l.opts.reachable(ctx, hostPort(endpoint)); err != nil {
+		if err := l.awaitNetwork(ctx); err != nil {
 			return err
 		}
 	}
-	unproven := l.watchProof(ctx)
 	for {
-		err := l.connect(ctx, endpoint.String(), unproven)
-		if errors.Is(err, ErrRebooting) || ctx.Err() != nil {
+		err := l.connect(ctx)
+		if errors.Is(err, ErrRebooting) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		l.opts.Client.Disconnected(err)
-		if stop := l.wait(ctx, l.backoff.next(), unproven); stop != nil {
+		if stop := l.wait(ctx, l.backoff.next()); stop != nil {
 			return stop
 		}
 	}
 }
 
+func (l *Link) stopTimers() {
+	l.unproven.Stop()
+	if l.again != nil {
+		l.again.Stop()
+	}
+}
+
 // wait pauses between connections; an update may finish meanwhile.
-func (l *Link) wait(ctx context.Context, d time.Duration, unproven <-chan time.Time) error {
+func (l *Link) wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	for {
@@ -97,7 +126,7 @@ func (l *Link) wait(ctx context.Context, d time.Duration, unproven <-chan time.T
 			if err := l.restart(ctx); err != nil {
 				return err
 			}
-		case <-unproven:
+		case <-l.unproven.C:
 			if err := l.giveUpProof(ctx); err != nil {
 				return err
 			}
@@ -105,36 +134,74 @@ func (l *Link) wait(ctx context.Context, d time.Duration, unproven <-chan time.T
 	}
 }
 
-// restart asks the Client to reboot.
-func (l *Link) restart(ctx context.Context) error {
-	if err := l.opts.Client.Reboot(ctx); err != nil {
-		l.opts.Logger.Error("reboot failed", "error", err)
-		return nil
+// awaitNetwork waits until the server, or the proxy before it, takes a
+// connection.
+func (l *Link) awaitNetwork(ctx context.Context) error {
+	d := net.Dialer{Timeout: DefaultNetworkCheck}
+	for {
+		conn, err := d.DialContext(ctx, "tcp", firstHop(l.endpoint))
+		if err == nil {
+			conn.Close()
+			return nil
+		}
+		if err := l.wait(ctx, DefaultNetworkCheck); err != nil {
+			return err
+		}
 	}
-	return ErrRebooting
+}
+
+// orderRestart lets Run restart the device. An order that waits already
+// serves for both.
+func (l *Link) orderRestart() {
+	select {
+	case l.reboot <- struct{}{}:
+	default:
+	}
+}
+
+// restart asks the Client to reboot. A written update cannot do without, so
+// that is tried again after the longest pause of the back-off.
+func (l *Link) restart(ctx context.Context) error {
+	err := l.opts.Client.Reboot(ctx)
+	if err == nil {
+		return ErrRebooting
+	}
+	l.opts.Logger.Error("reboot failed", "error", err)
+	if l.written.Load() {
+		pause := l.opts.Backoff[len(l.opts.Backoff)-1]
+		if l.again != nil {
+			l.again.Stop()
+		}
+		l.again = time.AfterFunc(pause, l.orderRestart)
+	}
+	return nil
 }
 
 // watchProof arms the time in which an unproven firmware must be accepted by
 // the server.
-func (l *Link) watchProof(ctx context.Context) <-chan time.Time {
+func (l *Link) watchProof(ctx context.Context) {
+	l.unproven = time.NewTimer(time.Hour)
+	l.unproven.Stop()
 	if l.opts.ValidateWithin < 0 {
-		return nil
+		return
 	}
 	running, err := l.opts.Slots.Running(ctx)
 	if err != nil || running.Validated {
-		return nil
+		return
 	}
-	return time.After(l.opts.ValidateWithin)
+	l.unproven.Reset(l.opts.ValidateWithin)
 }
 
 // giveUpProof restarts a device whose new firmware could not reach the
 // server, so that the boot loader counts the boot and in the end falls back.
+// It comes back when the restart fails.
 func (l *Link) giveUpProof(ctx context.Context) error {
 	running, err := l.opts.Slots.Running(ctx)
 	if err != nil || running.Validated {
 		return nil //nolint:nilerr // unreadable slots are reported by the join; do not reboot for them
 	}
 	l.opts.Logger.Error("the new firmware was not accepted in time; restarting to fall back", "within", l.opts.ValidateWithin)
+	l.unproven.Reset(l.opts.ValidateWithin)
 	return l.restart(ctx)
 }
 
@@ -225,6 +292,18 @@ func (l *Link) validate(ctx context.Context, s *session) {
 	}
 }
 
+// startIdentify lets the Client draw attention, beside the connection: blinking
+// takes its time. An order while it still blinks is the same order.
+func (l *Link) startIdentify() {
+	if !l.identify.CompareAndSwap(false, true) {
+		return
+	}
+	l.work.Go(func() {
+		defer l.identify.Store(false)
+		l.opts.Client.Identify(l.life)
+	})
+}
+
 func (l *Link) left() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,8 +336,11 @@ func parseOffer(payload []byte) (Update, error) {
 	if o.Meta == nil || o.URL == nil || *o.URL == "" || o.Meta.UUID == "" {
 		return Update{}, errors.New("update: firmware_meta and firmware_url are needed")
 	}
+	if len(o.Meta.UUID) > maxUUID {
+		return Update{}, fmt.Errorf("update: a uuid of %d bytes", len(o.Meta.UUID))
+	}
 	m := o.Meta
-	return Update{URL: *o.URL, Size: o.Size, Checksum: text(o.Checksum), Firmware: Firmware{
+	return Update{URL: *o.URL, Size: max(o.Size, 0), Checksum: text(o.Checksum), Firmware: Firmware{
 		UUID: m.UUID, Product: m.Product, Version: m.Version, Platform: m.Platform, Architecture: m.Architecture,
 		Author: text(m.Author), Description: text(m.Description), VCSIdentifier: text(m.VCSIdentifier), Misc: text(m.Misc),
 	}}, nil
@@ -286,7 +368,8 @@ func (l *Link) startUpdate(payload []byte, running Firmware) {
 		done := l.updater.run(l.life, o, running)
 		if done {
 			// Stay busy: nothing may start between the written slot and the restart.
-			l.reboot <- struct{}{}
+			l.written.Store(true)
+			l.orderRestart()
 			return
 		}
 		l.updater.end()

@@ -10,10 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ganglion-iot/ganglion/fwup"
+	"github.com/ganglion-iot/ganglion/nh1"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // Defaults of Options.
@@ -50,8 +54,13 @@ type TargetDevice interface {
 // FileTarget is an image file or a block device.
 type FileTarget string
 
-// Open implements Target.
-func (f FileTarget) Open() (TargetDevice, error) { return fwup.OpenFile(string(f)) }
+// Open implements Target. It makes no file: what runs a device exists.
+func (f FileTarget) Open() (TargetDevice, error) {
+	if _, err := os.Stat(string(f)); err != nil {
+		return nil, err
+	}
+	return fwup.OpenFile(string(f))
+}
 
 // Download holds the limits of a firmware download. Zero fields take the
 // defaults.
@@ -131,19 +140,41 @@ func (o Options) withDefaults() (Options, error) {
 
 func (o Options) check() error {
 	switch {
-	case o.Identifier == "" || len(o.Identifier) > 255:
-		return errors.New("link: identifier must have 1 to 255 bytes")
+	case o.Identifier == "" || len(o.Identifier) > nh1.MaxIdentifier || !utf8.ValidString(o.Identifier):
+		return errors.New("link: identifier must be text of 1 to 255 bytes")
 	case o.Secret == nil && o.Certificate == nil:
 		return errors.New("link: a shared secret or a certificate is needed")
 	case o.Secret != nil && (o.Secret.Key == "" || o.Secret.Secret == ""):
 		return errors.New("link: the shared secret needs a key and a secret")
+	case o.Certificate != nil && (len(o.Certificate.Certificate) == 0 || o.Certificate.PrivateKey == nil):
+		return errors.New("link: the certificate is empty or has no key")
 	case o.Slots == nil:
 		return errors.New("link: Slots is needed: it tells which firmware runs")
 	case o.Target == nil:
 		return errors.New("link: Target is needed: it is what updates are written to")
 	}
+	if err := o.checkTimes(); err != nil {
+		return err
+	}
 	_, err := o.endpoint()
 	return err
+}
+
+// checkTimes refuses what would make a busy loop or lose every connection.
+func (o Options) checkTimes() error {
+	if o.Heartbeat < 0 || o.Heartbeat >= phx.IdleTimeout {
+		return fmt.Errorf("link: a heartbeat every %s: servers hang up after %s of silence", o.Heartbeat, phx.IdleTimeout)
+	}
+	for _, d := range o.Backoff {
+		if d <= 0 {
+			return fmt.Errorf("link: a back-off of %s; pauses must be positive", d)
+		}
+	}
+	d := o.Download
+	if o.Rejoin < 0 || d.IdleTimeout < 0 || d.RetryPause < 0 || d.Timeout < 0 || d.MaxRetries < 0 || d.MaxSize < 0 {
+		return errors.New("link: times and limits must not be negative")
+	}
+	return nil
 }
 
 // endpoint is the WebSocket address: the path depends on how the device
@@ -166,12 +197,11 @@ func (o Options) endpoint() (*url.URL, error) {
 	default:
 		return nil, fmt.Errorf("link: host %q: scheme must be wss or ws", o.Host)
 	}
-	u.Path = "/socket/websocket"
+	path := "/socket/websocket"
 	if o.Certificate == nil {
-		u.Path = "/device-socket/websocket"
+		path = "/device-socket/websocket"
 	}
-	u.RawQuery = "vsn=2.0.0"
-	return u, nil
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path, RawQuery: "vsn=2.0.0"}, nil
 }
 
 func (d Download) withDefaults(base *tls.Config) Download {
@@ -218,20 +248,6 @@ func (o Options) tlsConfig() *tls.Config {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	}
 	return c
-}
-
-// reachable waits until the server's address can be connected to.
-func (o Options) reachable(ctx context.Context, address string) error {
-	d := net.Dialer{Timeout: DefaultNetworkCheck}
-	for {
-		conn, err := d.DialContext(ctx, "tcp", address)
-		if err == nil {
-			return conn.Close()
-		}
-		if err := pause(ctx, DefaultNetworkCheck); err != nil {
-			return err
-		}
-	}
 }
 
 // pause waits for d or the end of ctx.

@@ -21,6 +21,7 @@ const (
 	dialTimeout  = 30 * time.Second
 	writeTimeout = 15 * time.Second
 	maxMessage   = 1 << 20 // bytes of one message from the server
+	maxRedirects = 2       // in a row, as for devices of the original
 )
 
 // session is one connection to the server.
@@ -30,22 +31,35 @@ type session struct {
 
 	mu     sync.Mutex // guards client and the order of writes
 	client *phx.Client
+
+	joining int // heartbeats until the join must be answered; 0: it is. Of serve.
 }
+
+// maxJoinBeats is how many heartbeats a join may stay without an answer: less
+// than two whole ones.
+const maxJoinBeats = 2
+
+var (
+	errTopicLeft  = errors.New("the server closed the device topic")
+	errUnanswered = errors.New("the server does not answer the join")
+)
 
 // connect runs one connection from the upgrade to its end and tells why it
 // ended.
-func (l *Link) connect(ctx context.Context, endpoint string, unproven <-chan time.Time) error {
+func (l *Link) connect(ctx context.Context) error {
 	running, err := l.opts.Slots.Running(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	conn, err := l.dial(ctx, endpoint)
+	conn, err := l.dial(ctx)
 	if err != nil {
 		return err
 	}
+	var reader sync.WaitGroup
+	defer reader.Wait()
 	defer conn.CloseNow()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	s := &session{ctx: ctx, conn: conn, client: phx.NewClient(l.opts.Heartbeat, time.Now())}
 	if err := s.join(l.joinParams(running)); err != nil {
 		return err
@@ -53,16 +67,17 @@ func (l *Link) connect(ctx context.Context, endpoint string, unproven <-chan tim
 	defer l.left()
 	frames := make(chan []byte)
 	ended := make(chan error, 1)
-	go func() { ended <- s.read(frames) }()
-	return l.serve(ctx, s, running, frames, ended, unproven)
+	reader.Go(func() { ended <- s.read(frames) })
+	return l.serve(ctx, s, running, frames, ended)
 }
 
 // serve handles what happens on a connection until it ends.
-func (l *Link) serve(ctx context.Context, s *session, running Running, frames <-chan []byte, ended <-chan error, unproven <-chan time.Time) error {
+func (l *Link) serve(ctx context.Context, s *session, running Running, frames <-chan []byte, ended <-chan error) error {
 	heartbeat := time.NewTimer(l.opts.Heartbeat)
 	defer heartbeat.Stop()
 	rejoin := time.NewTimer(time.Hour)
 	rejoin.Stop()
+	defer rejoin.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -70,7 +85,11 @@ func (l *Link) serve(ctx context.Context, s *session, running Running, frames <-
 		case err := <-ended:
 			return err
 		case frame := <-frames:
-			if again := l.receive(ctx, s, running, frame); again {
+			again, err := l.receive(ctx, s, running, frame)
+			if err != nil {
+				return err
+			}
+			if again {
 				rejoin.Reset(l.opts.Rejoin)
 			}
 		case <-rejoin.C:
@@ -91,7 +110,7 @@ func (l *Link) serve(ctx context.Context, s *session, running Running, frames <-
 			if err := l.restart(ctx); err != nil {
 				return err
 			}
-		case <-unproven:
+		case <-l.unproven.C:
 			if err := l.giveUpProof(ctx); err != nil {
 				return err
 			}
@@ -100,46 +119,49 @@ func (l *Link) serve(ctx context.Context, s *session, running Running, frames <-
 }
 
 // receive handles one frame and reports whether the device topic must be
-// joined again after a pause.
-func (l *Link) receive(ctx context.Context, s *session, running Running, frame []byte) (rejoin bool) {
+// joined again after a pause. An error ends the connection.
+func (l *Link) receive(ctx context.Context, s *session, running Running, frame []byte) (rejoin bool, err error) {
 	s.mu.Lock()
 	in, err := s.client.Receive(frame)
 	s.mu.Unlock()
 	if err != nil {
 		l.opts.Logger.Warn("message not understood", "error", err)
-		return false
+		return false, nil
 	}
 	if in.Message.Topic != phx.TopicDevice {
-		return false
+		return false, nil
 	}
 	switch in.Kind {
 	case phx.Joined:
+		s.joining = 0
 		l.joined(ctx, s, running)
 	case phx.JoinFailed, phx.TopicClosed:
+		s.joining = 0
 		l.left()
 		l.opts.Logger.Warn("the server refused the device topic", "response", string(in.Response))
-		return true
+		return true, nil
+	case phx.TopicLeft:
+		// The topic cannot be joined again on this connection, and without it
+		// the connection is of no use.
+		return false, errTopicLeft
 	case phx.Event:
-		l.event(ctx, s, running, in.Message)
+		l.event(s, running, in.Message)
 	}
-	return false
+	return false, nil
 }
 
 // event handles an order of the server. Events unknown here are ignored.
-func (l *Link) event(ctx context.Context, s *session, running Running, m phx.Message) {
+func (l *Link) event(s *session, running Running, m phx.Message) {
 	switch m.Event {
 	case phx.EventUpdate:
 		l.startUpdate(m.Payload, running.Firmware)
 	case phx.EventFwupPublicKeys:
 		l.setKeys(m.Payload)
 	case phx.EventIdentify:
-		l.opts.Client.Identify(ctx)
+		l.startIdentify()
 	case phx.EventReboot:
 		_ = s.push(phx.EventRebooting, struct{}{}) // a courtesy; the order stands without it
-		select {
-		case l.reboot <- struct{}{}:
-		default:
-		}
+		l.orderRestart()
 	}
 }
 
@@ -172,6 +194,7 @@ func (s *session) join(params map[string]any) error {
 	if err != nil {
 		return err
 	}
+	s.joining = maxJoinBeats
 	return s.write(frame)
 }
 
@@ -189,7 +212,14 @@ func (s *session) push(event string, payload any) error {
 	return s.write(frame)
 }
 
+// beat sends a heartbeat, unless the server is gone: it must have answered the
+// one before, and a join.
 func (s *session) beat() error {
+	if s.joining > 0 {
+		if s.joining--; s.joining == 0 {
+			return errUnanswered
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	frame, err := s.client.AppendHeartbeat(nil, time.Now())
@@ -206,11 +236,39 @@ func (s *session) write(frame []byte) error {
 	return s.conn.Write(ctx, websocket.MessageText, frame)
 }
 
-// dial upgrades. A refusal that carries the server's time teaches a device
-// whose clock is behind when to sign for.
-func (l *Link) dial(ctx context.Context, endpoint string) (*websocket.Conn, error) {
+// dial upgrades, at the place of the last redirect first. After a failure the
+// next try begins at the configured place again: a redirect that leads nowhere
+// must not cut a device off.
+func (l *Link) dial(ctx context.Context) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	at := l.endpoint
+	l.endpoint = l.configured
+	for redirects := 0; ; redirects++ {
+		conn, resp, err := l.upgrade(ctx, at)
+		if err == nil {
+			l.endpoint = at
+			conn.SetReadLimit(maxMessage)
+			return conn, nil
+		}
+		if resp == nil {
+			return nil, err
+		}
+		if resp.StatusCode < 300 || resp.StatusCode > 399 {
+			return nil, l.refused(resp, err)
+		}
+		if redirects == maxRedirects {
+			return nil, fmt.Errorf("stopped after %d redirects", redirects)
+		}
+		if at, err = redirected(at, resp.Header.Get("Location")); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// upgrade makes one request. Each has a transport of its own without idle
+// connections: nothing is left behind by a refusal.
+func (l *Link) upgrade(ctx context.Context, at *url.URL) (*websocket.Conn, *http.Response, error) {
 	header := l.opts.Header.Clone()
 	if header == nil {
 		header = http.Header{}
@@ -220,38 +278,57 @@ func (l *Link) dial(ctx context.Context, endpoint string) (*websocket.Conn, erro
 			header[k] = v
 		}
 	}
-	conn, resp, err := websocket.Dial(ctx, endpoint, &websocket.DialOptions{
+	return websocket.Dial(ctx, at.String(), &websocket.DialOptions{
 		HTTPClient: &http.Client{
 			Transport: &http.Transport{
-				Proxy:           http.ProxyFromEnvironment,
-				DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext,
-				TLSClientConfig: l.opts.tlsConfig(),
+				Proxy:             http.ProxyFromEnvironment,
+				DialContext:       (&net.Dialer{Timeout: dialTimeout}).DialContext,
+				TLSClientConfig:   l.opts.tlsConfig(),
+				DisableKeepAlives: true,
 			},
-			CheckRedirect: limitRedirects,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		HTTPHeader:      header,
 		CompressionMode: websocket.CompressionDisabled,
 	})
+}
+
+// redirected is where a redirect leads: http stands for ws and https for wss.
+// It never leads away from TLS, as a device signs again for the new place.
+func redirected(from *url.URL, location string) (*url.URL, error) {
+	if location == "" {
+		return nil, errors.New("a redirect without a location")
+	}
+	to, err := from.Parse(location)
 	if err != nil {
-		return nil, l.refused(resp, err)
+		return nil, fmt.Errorf("redirect: %w", err)
 	}
-	conn.SetReadLimit(maxMessage)
-	return conn, nil
+	switch to.Scheme {
+	case "http":
+		to.Scheme = "ws"
+	case "https":
+		to.Scheme = "wss"
+	}
+	if to.Host == "" || to.Scheme != "wss" && to.Scheme != "ws" {
+		return nil, fmt.Errorf("a redirect to %q, which is no WebSocket address", location)
+	}
+	if from.Scheme == "wss" && to.Scheme != "wss" {
+		return nil, fmt.Errorf("a redirect to %q, which is not protected by TLS", location)
+	}
+	q := to.Query()
+	if !q.Has("vsn") {
+		q.Set("vsn", "2.0.0")
+		to.RawQuery = q.Encode()
+	}
+	return to, nil
 }
 
-// limitRedirects follows two redirects in a row, as devices of the original.
-func limitRedirects(_ *http.Request, via []*http.Request) error {
-	if len(via) > 2 {
-		return errors.New("stopped after two redirects")
-	}
-	return nil
-}
-
+// refused words a refusal. One that carries the server's time teaches a device
+// whose clock is behind when to sign for, and one whose clock was set since
+// that it needs no correction any more.
 func (l *Link) refused(resp *http.Response, err error) error {
-	if resp == nil {
-		return err
-	}
 	if at, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil && resp.StatusCode == http.StatusUnauthorized {
+		l.clock = 0
 		if ahead := at.Sub(l.opts.Now()); ahead > time.Second {
 			l.clock = ahead
 		}
@@ -262,13 +339,31 @@ func (l *Link) refused(resp *http.Response, err error) error {
 	return fmt.Errorf("refused with status %d: %w", resp.StatusCode, err)
 }
 
+// firstHop is the address a connection to the endpoint goes to first: its own,
+// or the proxy's.
+func firstHop(endpoint *url.URL) string {
+	u := *endpoint
+	u.Scheme = "https"
+	if endpoint.Scheme == "ws" {
+		u.Scheme = "http"
+	}
+	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &u}); err == nil && proxy != nil {
+		return hostPort(proxy)
+	}
+	return hostPort(&u)
+}
+
 // hostPort is the address to connect to.
 func hostPort(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
-		port = "443"
-		if u.Scheme == "ws" {
+		switch u.Scheme {
+		case "http":
 			port = "80"
+		case "socks5", "socks5h":
+			port = "1080"
+		default:
+			port = "443"
 		}
 	}
 	return net.JoinHostPort(u.Hostname(), port)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 
 	"github.com/ganglion-iot/ganglion/fwup"
@@ -53,14 +54,14 @@ type UBootSlots struct {
 
 var _ Slots = UBootSlots{}
 
-// Running implements Slots.
+// Running implements Slots. It only reads.
 func (u UBootSlots) Running(context.Context) (Running, error) {
-	dev, err := fwup.OpenFile(u.Path)
+	f, err := os.Open(u.Path)
 	if err != nil {
 		return Running{}, fmt.Errorf("open the U-Boot environment: %w", err)
 	}
-	defer dev.Close()
-	env, err := fwup.ReadUBootEnv(dev, u.Location)
+	defer f.Close()
+	env, err := fwup.ReadUBootEnv(f, u.Location)
 	if err != nil {
 		return Running{}, fmt.Errorf("read the U-Boot environment of %s: %w", u.Path, err)
 	}
@@ -69,7 +70,7 @@ func (u UBootSlots) Running(context.Context) (Running, error) {
 
 // Validate implements Slots.
 func (u UBootSlots) Validate(context.Context) error {
-	dev, err := fwup.OpenFile(u.Path)
+	dev, err := FileTarget(u.Path).Open()
 	if err != nil {
 		return fmt.Errorf("open the U-Boot environment: %w", err)
 	}
@@ -78,27 +79,41 @@ func (u UBootSlots) Validate(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the U-Boot environment of %s: %w", u.Path, err)
 	}
-	active, _ := env.Get(varActive)
-	if _, ok := env.Get(active + "." + varValidated); ok {
-		env.Set(active+"."+varValidated, "1")
-	} else {
-		env.Set(varValidated, "1")
+	active, ok := env.Get(varActive)
+	if !ok || active == "" {
+		return errNoActive
 	}
-	if _, ok := env.Get(varUpgrade); ok {
-		env.Set(varUpgrade, "0")
-		env.Set(varBootCount, "0")
-	}
+	markGood(env, active)
 	if err := fwup.WriteUBootEnv(dev, u.Location, env); err != nil {
 		return fmt.Errorf("write the U-Boot environment of %s: %w", u.Path, err)
 	}
 	return nil
 }
 
+// markGood sets every flag that is there. One flag is made where there is
+// none, so that the mark can be seen.
+func markGood(env *fwup.UBootEnv, active string) {
+	_, slot := env.Get(active + "." + varValidated)
+	_, whole := env.Get(varValidated)
+	if slot {
+		env.Set(active+"."+varValidated, "1")
+	}
+	if whole || !slot {
+		env.Set(varValidated, "1")
+	}
+	if _, ok := env.Get(varUpgrade); ok {
+		env.Set(varUpgrade, "0")
+		env.Set(varBootCount, "0")
+	}
+}
+
+var errNoActive = errors.New("the U-Boot environment does not say which slot is active (nerves_fw_active)")
+
 // RunningFromVars reads the active slot out of U-Boot variables.
 func RunningFromVars(vars map[string]string) (Running, error) {
 	active := vars[varActive]
 	if active == "" {
-		return Running{}, errors.New("the U-Boot environment does not say which slot is active (nerves_fw_active)")
+		return Running{}, errNoActive
 	}
 	r := Running{Values: map[string]string{}}
 	for k, v := range vars {
@@ -114,7 +129,7 @@ func RunningFromVars(vars map[string]string) (Running, error) {
 		Misc: r.Values["nerves_fw_misc"],
 	}
 	// Without a flag there is nothing to fall back from: count as good.
-	r.Validated = vars[varValidated] != "0" && r.Values[varValidated] != "0"
+	r.Validated = vars[varValidated] != "0" && r.Values[varValidated] != "0" && vars[varUpgrade] != "1"
 	r.AutoReverted = fellBack(vars, active)
 	return r, nil
 }

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,6 +20,17 @@ import (
 
 // progressPause is the least time between two progress reports.
 const progressPause = 500 * time.Millisecond
+
+// partial ends the names of files in the cache.
+const partial = ".fw.partial"
+
+// maxRestarts is how often a download begins anew because the file changed.
+const maxRestarts = 3
+
+var (
+	errSize     = errors.New("Download failed : the file has the wrong size") //nolint:staticcheck // reported as devices of the original do
+	errChecksum = errors.New("the download is not the file that was offered")
+)
 
 // errNoKeys is the refusal of an update that could not be verified.
 var errNoKeys = errors.New("Refusing unverified firmware : no public keys available")
@@ -136,37 +148,50 @@ func (u *updater) apply(ctx context.Context, offer Update, running Firmware) err
 }
 
 // cached downloads the whole file, verifies everything and only then touches
-// the device.
+// the device. What an earlier run left may be damaged, by a power cut or as
+// another file of the same name: then one fresh download decides.
 func (u *updater) cached(ctx context.Context, offer Update, running Firmware, keys []fwup.PublicKey) error {
-	f, err := u.fetch(ctx, offer)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	err = func() error {
-		if err := checkSum(ctx, f, offer.Checksum); err != nil {
-			return err
-		}
-		if err := rewind(f); err != nil {
-			return err
-		}
-		info, err := fwup.ReadMetadata(bufio.NewReaderSize(f, 64<<10), keys)
+	for again := false; ; again = true {
+		f, resumed, err := u.fetch(ctx, offer)
 		if err != nil {
 			return err
 		}
-		if err := fits(info.Metadata, offer.Firmware, running); err != nil {
-			return err
+		err = u.applyFile(ctx, offer, running, keys, f)
+		f.Close()
+		if err != nil && ctx.Err() != nil {
+			return err // the next run goes on with the file
 		}
-		if err := rewind(f); err != nil {
-			return err
-		}
-		return u.write(ctx, offer, f, keys, true)
-	}()
-	if ctx.Err() == nil {
 		// Applied, or not worth keeping: the next try starts from nothing.
-		err = errors.Join(err, os.Remove(f.Name()))
+		if rmErr := os.Remove(f.Name()); rmErr != nil {
+			u.opts.Logger.Warn("could not clear the cache", "error", rmErr)
+		}
+		damaged := errors.Is(err, errChecksum) || err != nil && offer.Checksum == ""
+		if !damaged || !resumed || again {
+			return err
+		}
+		u.opts.Logger.Warn("the file in the cache is damaged; downloading it again", "firmware.uuid", offer.Firmware.UUID, "error", err)
 	}
-	return err
+}
+
+// applyFile verifies a complete download and writes it.
+func (u *updater) applyFile(ctx context.Context, offer Update, running Firmware, keys []fwup.PublicKey, f *os.File) error {
+	if err := checkSum(ctx, f, offer.Checksum); err != nil {
+		return err
+	}
+	if err := rewind(f); err != nil {
+		return err
+	}
+	info, err := fwup.ReadMetadata(bufio.NewReaderSize(f, 64<<10), keys)
+	if err != nil {
+		return err
+	}
+	if err := fits(info.Metadata, offer.Firmware, running); err != nil {
+		return err
+	}
+	if err := rewind(f); err != nil {
+		return err
+	}
+	return u.write(ctx, offer, f, keys, true)
 }
 
 func rewind(f *os.File) error {
@@ -190,73 +215,84 @@ func fits(got fwup.Metadata, offered, running Firmware) error {
 	return nil
 }
 
-// fetch downloads into the cache, going on where an earlier try stopped. The
-// caller closes the file.
-func (u *updater) fetch(ctx context.Context, offer Update) (*os.File, error) {
+// fetch downloads into the cache, going on where an earlier try stopped: then
+// resumed is true. The caller closes the file.
+func (u *updater) fetch(ctx context.Context, offer Update) (f *os.File, resumed bool, err error) {
 	if err := os.MkdirAll(u.opts.CacheDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the cache directory: %w", err)
+		return nil, false, fmt.Errorf("make the cache directory: %w", err)
 	}
-	name := filepath.Join(u.opts.CacheDir, cacheName(offer.Firmware.UUID)+".fw.partial")
+	name := filepath.Join(u.opts.CacheDir, cacheName(offer.Firmware.UUID)+partial)
 	if err := u.forgetOthers(name); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the cache: %w", err)
+		return nil, false, fmt.Errorf("open the cache: %w", err)
 	}
-	if err := u.fill(ctx, offer, f); err != nil {
+	resumed, err = u.fill(ctx, offer, f)
+	if err != nil {
 		f.Close()
-		return nil, err
+		return nil, false, err
 	}
-	return f, nil
+	return f, resumed, nil
 }
 
-// fill completes the cache file.
-func (u *updater) fill(ctx context.Context, offer Update, f *os.File) error {
+// fill completes the cache file and reports whether a part of it was there.
+func (u *updater) fill(ctx context.Context, offer Update, f *os.File) (resumed bool, err error) {
 	for restarts := 0; ; restarts++ {
 		from, err := f.Seek(0, io.SeekEnd)
 		if err != nil {
-			return err
+			return false, err
 		}
+		resumed := from > 0
 		if offer.Size > 0 && from == offer.Size {
 			u.progress(offer, Downloading, 100)
-			return nil
+			return resumed, nil
 		}
-		d := newDownload(ctx, offer.URL, from, u.opts.Download, u.opts.Logger, u.downloadStarted)
-		meter := &meter{r: d, done: from, total: func() int64 { return d.size }, tell: func(p int) { u.progress(offer, Downloading, p) }}
-		_, err = io.Copy(f, meter)
-		d.Close()
+		err = u.rest(ctx, offer, f, from)
+		var status *HTTPStatusError
 		switch {
-		case err == nil && offer.Size > 0 && d.size != offer.Size:
-			err = fmt.Errorf("the server sent %d bytes instead of %d", d.size, offer.Size)
-		case errors.Is(err, errRestart) && restarts < 3:
+		case err == nil:
+			return resumed, f.Sync()
+		case errors.Is(err, errRestart) && restarts < maxRestarts:
 			if err := f.Truncate(0); err != nil {
-				return err
+				return false, err
 			}
 			continue
+		case errors.As(err, &status), errors.Is(err, errRestart), errors.Is(err, errSize):
+			return false, errors.Join(err, os.Remove(f.Name()))
 		}
-		if err == nil {
-			return f.Sync()
-		}
-		var status *HTTPStatusError
-		if errors.As(err, &status) || errors.Is(err, errRestart) {
-			return errors.Join(err, os.Remove(f.Name()))
-		}
+		return false, err
+	}
+}
+
+// rest appends what of the file is missing.
+func (u *updater) rest(ctx context.Context, offer Update, f *os.File, from int64) error {
+	d := newDownload(ctx, offer.URL, from, u.opts.Download, u.opts.Logger, u.downloadStarted)
+	defer d.Close()
+	meter := &meter{r: d, done: from, total: func() int64 { return d.size }, tell: func(p int) { u.progress(offer, Downloading, p) }}
+	if _, err := io.Copy(f, meter); err != nil {
 		return err
 	}
+	if offer.Size > 0 && d.size != offer.Size {
+		return fmt.Errorf("%w: %d bytes instead of %d", errSize, d.size, offer.Size)
+	}
+	return nil
 }
 
 // forgetOthers removes what earlier offers left in the cache.
 func (u *updater) forgetOthers(keep string) error {
-	old, err := filepath.Glob(filepath.Join(u.opts.CacheDir, "*.fw.partial"))
+	entries, err := os.ReadDir(u.opts.CacheDir)
 	if err != nil {
-		return err
+		return fmt.Errorf("clear the cache: %w", err)
 	}
-	for _, name := range old {
-		if name != keep {
-			if err := os.Remove(name); err != nil {
-				return fmt.Errorf("clear the cache: %w", err)
-			}
+	for _, e := range entries {
+		name := filepath.Join(u.opts.CacheDir, e.Name())
+		if name == keep || !strings.HasSuffix(name, partial) {
+			continue
+		}
+		if err := os.Remove(name); err != nil {
+			return fmt.Errorf("clear the cache: %w", err)
 		}
 	}
 	return nil
@@ -286,7 +322,7 @@ func checkSum(ctx context.Context, f *os.File, want string) error {
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
-		return fmt.Errorf("the download has SHA-256 %s instead of %s", got, strings.ToLower(want))
+		return fmt.Errorf("%w: SHA-256 %s instead of %s", errChecksum, got, strings.ToLower(want))
 	}
 	return nil
 }
@@ -319,7 +355,11 @@ func (u *updater) write(ctx context.Context, offer Update, r io.Reader, keys []f
 		Progress: func(p fwup.Progress) { u.progress(offer, Updating, min(p.Percent, 99)) },
 		Warn:     func(text string) { u.opts.Client.UpdateMessage(offer, text) },
 	})
-	return errors.Join(err, dev.Close())
+	if closeErr := dev.Close(); err == nil && closeErr != nil {
+		// Everything is durable and the slot is switched; there is no way back.
+		u.opts.Logger.Warn("could not close the target", "error", closeErr)
+	}
+	return err
 }
 
 func (u *updater) downloadStarted() {
@@ -379,5 +419,5 @@ func (p *prefix) Read(b []byte) (int, error) {
 }
 
 func (p *prefix) replay() io.Reader {
-	return io.MultiReader(strings.NewReader(string(p.seen)), p.r)
+	return io.MultiReader(bytes.NewReader(p.seen), p.r)
 }

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	case "ganglion":
 		os.Exit(cli.Main(os.Args[1:]))
 	case "ganglion-link":
-		os.Exit(agent.Main(os.Args[1:], os.Stderr))
+		os.Exit(agent.Main(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

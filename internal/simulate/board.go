@@ -59,7 +59,7 @@ func (b Board) Boot() (link.Running, error) {
 		return link.Running{}, err
 	}
 	defer dev.Close()
-	for {
+	for range 2 * (bootLimit + 1) { // every boot of both slots
 		env, err := fwup.ReadUBootEnv(dev, EnvLocation)
 		if err != nil {
 			return link.Running{}, fmt.Errorf("boot %s: %w", b.Image, err)
@@ -84,6 +84,7 @@ func (b Board) Boot() (link.Running, error) {
 			return running, errors.New("the only proven firmware does not come up")
 		}
 	}
+	return link.Running{}, fmt.Errorf("boot %s: neither firmware comes up", b.Image)
 }
 
 // countBoot updates the boot counter and falls back when it is used up.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -20,20 +21,29 @@ import (
 // hookTimeout bounds a command the agent runs.
 const hookTimeout = 2 * time.Minute
 
+// maxOutput bounds what is kept of a command's output, in bytes.
+const maxOutput = 500
+
 // Main runs the agent and returns its exit status: 0 after a signal, 1 on
 // failure, 2 for wrong use, 75 when the reboot hook returned and the device
 // still runs (a supervisor may start the agent again).
-func Main(args []string, stderr io.Writer) int {
+func Main(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("ganglion-link", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	file := fs.String("config", "/etc/ganglion/link.toml", "the `file` with the settings")
 	check := fs.Bool("check", false, "check the settings and exit")
 	showVersion := fs.Bool("version", false, "print the version and exit")
-	if err := fs.Parse(args); err != nil {
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case fs.NArg() > 0:
+		fmt.Fprintf(stderr, "ganglion-link: unexpected argument %q; settings are read from the file of --config\n", fs.Arg(0))
 		return 2
 	}
 	if *showVersion {
-		fmt.Fprintln(stderr, "ganglion-link", version.Version)
+		fmt.Fprintln(stdout, "ganglion-link", version.Version)
 		return 0
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -79,6 +89,7 @@ type client struct {
 	link.DefaultClient
 	config Config
 	log    *slog.Logger
+	limit  time.Duration // of a command
 }
 
 func newClient(c Config, slots link.Slots, log *slog.Logger) client {
@@ -89,16 +100,20 @@ func newClient(c Config, slots link.Slots, log *slog.Logger) client {
 		}
 		return r.Firmware
 	}
-	return client{DefaultClient: link.DefaultClient{Running: running, Logger: log}, config: c, log: log}
+	return client{
+		DefaultClient: link.DefaultClient{Running: running, Logger: log},
+		config:        c, log: log, limit: hookTimeout,
+	}
 }
 
-// Reboot runs the reboot hook, "reboot" by default.
+// Reboot runs the reboot hook, "reboot" by default. The end of the agent does
+// not end it: a device that restarts stops its agent first.
 func (c client) Reboot(ctx context.Context) error {
 	command := c.config.Hooks.Reboot
 	if len(command) == 0 {
 		command = []string{"reboot"}
 	}
-	return c.hook(ctx, "reboot", command)
+	return c.hook(context.WithoutCancel(ctx), "reboot", command)
 }
 
 // Identify runs the identify hook, if there is one.
@@ -117,13 +132,27 @@ func (c client) hook(ctx context.Context, name string, command []string) error {
 	if len(command) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, hookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
 	defer cancel()
+	var out tail
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("hook %s: %w: %.500s", name, err, out)
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("hook %s: stopped after %s", name, c.limit)
 	}
-	return nil
+	return fmt.Errorf("hook %s: %w: %s", name, err, bytes.TrimSpace(out.text))
+}
+
+// tail keeps the end of what is written to it: the error is at the end.
+type tail struct{ text []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p[max(0, len(p)-maxOutput):]...)
+	t.text = append(t.text[:0], t.text[max(0, len(t.text)-maxOutput):]...)
+	return len(p), nil
 }

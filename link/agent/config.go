@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -83,21 +84,30 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// maxConfig bounds the size of the file.
-const maxConfig = 1 << 20
+// maxFile bounds the size of the file and of those it names, in bytes.
+const maxFile = 1 << 20
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxFile)
+	}
+	return data, nil
+}
 
 // ReadConfig reads the agent's file. Errors name the key and what is wrong
 // with it.
 func ReadConfig(name string) (Config, error) {
 	var c Config
-	info, err := os.Stat(name)
-	if err != nil {
-		return c, err
-	}
-	if info.Size() > maxConfig {
-		return c, fmt.Errorf("%s: larger than %d bytes", name, maxConfig)
-	}
-	data, err := os.ReadFile(name)
+	data, err := readFile(name)
 	if err != nil {
 		return c, err
 	}
@@ -141,7 +151,7 @@ func (c Config) Options() (link.Options, error) {
 func (c Config) identity(o *link.Options) error {
 	o.Identifier = c.Identifier
 	if o.Identifier == "" && c.IdentifierFile != "" {
-		b, err := os.ReadFile(c.IdentifierFile)
+		b, err := readFile(c.IdentifierFile)
 		if err != nil {
 			return fmt.Errorf("identifier_file: %w", err)
 		}
@@ -161,6 +171,14 @@ func (c Config) identity(o *link.Options) error {
 func (c Config) credentials(o *link.Options) error {
 	s, cert := c.SharedSecret, c.Certificate
 	if cert.CertFile != "" || cert.KeyFile != "" {
+		switch {
+		case s.Key != "":
+			return errors.New("shared_secret and certificate: give one of them, not both")
+		case cert.CertFile == "":
+			return errors.New("certificate.cert_file: missing")
+		case cert.KeyFile == "":
+			return errors.New("certificate.key_file: missing")
+		}
 		pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
 		if err != nil {
 			return fmt.Errorf("certificate: %w", err)
@@ -171,8 +189,11 @@ func (c Config) credentials(o *link.Options) error {
 	if s.Key == "" {
 		return errors.New("shared_secret.key: missing; give a shared secret or a certificate")
 	}
-	if s.Secret == "" && s.SecretFile != "" {
-		b, err := os.ReadFile(s.SecretFile)
+	if s.Secret != "" && s.SecretFile != "" {
+		return errors.New("shared_secret.secret and shared_secret.secret_file: give one of them, not both")
+	}
+	if s.SecretFile != "" {
+		b, err := readFile(s.SecretFile)
 		if err != nil {
 			return fmt.Errorf("shared_secret.secret_file: %w", err)
 		}
@@ -188,7 +209,7 @@ func (c Config) credentials(o *link.Options) error {
 func (c Config) tls(o *link.Options) error {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
 	if c.TLS.CAFile != "" {
-		pem, err := os.ReadFile(c.TLS.CAFile)
+		pem, err := readFile(c.TLS.CAFile)
 		if err != nil {
 			return fmt.Errorf("tls.ca_file: %w", err)
 		}
@@ -205,7 +226,7 @@ func (c Config) keys(o *link.Options) error {
 	for i, k := range c.Firmware.PublicKeys {
 		text := []byte(k)
 		if strings.ContainsAny(k, "./") && !strings.HasSuffix(k, "=") {
-			b, err := os.ReadFile(k)
+			b, err := readFile(k)
 			if err != nil {
 				return fmt.Errorf("firmware.public_keys[%d]: %w", i, err)
 			}
@@ -230,8 +251,11 @@ func (c Config) slots(o *link.Options) error {
 		o.Slots = link.UBootSlots{Path: path, Location: loc}
 		return nil
 	}
-	if e.Size <= 0 {
+	switch {
+	case e.Size == 0:
 		return errors.New("uboot_env.size: missing; give the place of the U-Boot environment, or uboot_env.config")
+	case e.Size < 0 || e.Offset < 0 || e.RedundantOffset < 0:
+		return errors.New("uboot_env: offset, size and redundant_offset must not be negative")
 	}
 	if e.Device == "" {
 		e.Device = c.Firmware.Device
@@ -244,7 +268,7 @@ func (c Config) slots(o *link.Options) error {
 // size" for the environment, and a second one for its redundant copy.
 func readEnvConfig(name string) (string, fwup.UBootEnvLocation, error) {
 	var loc fwup.UBootEnvLocation
-	b, err := os.ReadFile(name)
+	b, err := readFile(name)
 	if err != nil {
 		return "", loc, err
 	}
@@ -259,22 +283,34 @@ func readEnvConfig(name string) (string, fwup.UBootEnvLocation, error) {
 		if len(f) < 3 {
 			return "", loc, fmt.Errorf("%s: %q needs a device, an offset and a size", filepath.Base(name), line)
 		}
-		offset, err1 := strconv.ParseInt(f[1], 0, 64)
-		size, err2 := strconv.ParseInt(f[2], 0, 64)
+		// U-Boot counts negative offsets from the end of the device; that is
+		// not done here, and so refused.
+		offset, err1 := strconv.ParseUint(f[1], 0, 63)
+		size, err2 := strconv.ParseUint(f[2], 0, 63)
 		if err := errors.Join(err1, err2); err != nil {
-			return "", loc, err
+			return "", loc, fmt.Errorf("%s: %q: %w", filepath.Base(name), line, err)
 		}
-		switch copies++; {
+		copies++
+		switch {
 		case copies == 1:
-			device, loc.Offset, loc.Size = f[0], offset, size
-		case copies == 2 && f[0] == device && size == loc.Size:
-			loc.Redundant = offset
+			device, loc.Offset, loc.Size = f[0], int64(offset), int64(size)
+		case copies > 2:
+			return "", loc, fmt.Errorf("%s: more than two copies", filepath.Base(name))
+		case f[0] != device || int64(size) != loc.Size:
+			return "", loc, fmt.Errorf("%s: both copies must be on one device and of one size", filepath.Base(name))
 		default:
-			return "", loc, errors.New("both copies must be on one device and of one size")
+			loc.Redundant = int64(offset)
 		}
 	}
-	if copies == 0 {
+	switch {
+	case copies == 0:
 		return "", loc, fmt.Errorf("%s names no environment", filepath.Base(name))
+	case copies == 2 && loc.Redundant == loc.Offset:
+		return "", loc, fmt.Errorf("%s: both copies are in one place", filepath.Base(name))
+	case copies == 2 && loc.Redundant == 0:
+		// A redundant copy at 0 would read as none. Which is first matters to
+		// nothing but the order of equals.
+		loc.Offset, loc.Redundant = loc.Redundant, loc.Offset
 	}
 	return device, loc, nil
 }
