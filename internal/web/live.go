@@ -43,6 +43,12 @@ func (c *streamCounter) leave(user int64) {
 	}
 }
 
+// isStream reports whether a request asks for the changes of a page instead of
+// the page.
+func isStream(r *http.Request) bool {
+	return r.URL.Query().Has("live") || r.Header.Get("Accept") == "text/event-stream"
+}
+
 // stream sends the live parts of a page whenever they differ from what was
 // sent before, until the browser leaves or the session ends.
 func (s *site) stream(w http.ResponseWriter, r *request, f pageFunc) {

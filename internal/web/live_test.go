@@ -139,7 +139,7 @@ func TestLivePagesNeedASession(t *testing.T) {
 	w := newWorld(t)
 	nobody := &person{w: w}
 	nobody.get(t, "/org/acme", "Accept", "text/event-stream").want(t, http.StatusUnauthorized)
-	nobody.get(t, "/org/acme?live=1").leadsTo(t, "/signin?to=%2Forg%2Facme%3Flive%3D1")
+	nobody.get(t, "/org/acme?live=1", "Accept", "text/html, text/event-stream").want(t, http.StatusUnauthorized)
 	w.signIn(t, "admin@example.com").get(t, "/org/other", "Accept", "text/event-stream").want(t, http.StatusNotFound)
 }
 

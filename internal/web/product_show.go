@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
@@ -89,6 +90,11 @@ func (s *site) groupCounts(r *request, groups []fleet.DeploymentGroup) (map[int6
 		counts[g.ID] = c
 	}
 	return counts, nil
+}
+
+// explained reports whether any of the attempts has a reason to show.
+func explained(attempts []fleet.UpdateAttempt) bool {
+	return slices.ContainsFunc(attempts, func(a fleet.UpdateAttempt) bool { return a.Reason != "" })
 }
 
 func tookText(a fleet.UpdateAttempt) string {

@@ -36,7 +36,7 @@ type pageFunc func(r *request) (view, error)
 // page answers with a whole page, or with a stream of its live parts.
 func (s *site) page(f pageFunc) handler {
 	return func(w http.ResponseWriter, r *request) {
-		if r.Header.Get("Accept") == "text/event-stream" || r.URL.Query().Has("live") {
+		if isStream(r.Request) {
 			s.stream(w, r, f)
 			return
 		}

@@ -41,7 +41,7 @@ func (s *site) token(r *http.Request) string {
 func (s *site) signedIn(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		scope, user, err := s.control.Authenticate(r.Context(), fleet.TokenSession, s.token(r))
-		if fleet.KindOf(err) == fleet.Unauthorized && r.Method == http.MethodGet && r.Header.Get("Accept") != "text/event-stream" {
+		if fleet.KindOf(err) == fleet.Unauthorized && r.Method == http.MethodGet && !isStream(r) {
 			http.Redirect(w, r, "/signin?to="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		}
