@@ -141,7 +141,7 @@ var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
 func loosenObject(data []byte, t reflect.Type) ([]byte, error) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(data, &fields) != nil {
-		return data, nil // the shape itself says what is wrong with it
+		return data, nil //nolint:nilerr // the shape itself says what is wrong with it
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)

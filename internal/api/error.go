@@ -151,11 +151,11 @@ func frameworkError(status int, message string, errs ...error) huma.StatusError 
 		}
 	}
 	kind := fleet.Invalid
-	switch {
-	case status == http.StatusRequestEntityTooLarge:
+	switch status {
+	case http.StatusRequestEntityTooLarge:
 		kind = fleet.TooLarge
 		message = "the body is larger than " + strconv.Itoa(maxBody) + " bytes"
-	case status == http.StatusInternalServerError:
+	case http.StatusInternalServerError:
 		// The only such error of the framework: the body broke off.
 		status, message = http.StatusBadRequest, "the body ended before all of it had arrived"
 	}

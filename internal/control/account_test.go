@@ -39,7 +39,7 @@ func TestSignIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tok.UserID != u.ID || !tok.ExpiresAt.After(h.time()) || strings.Contains(fmt.Sprintf("%s", tok.Hash), text) {
+	if tok.UserID != u.ID || !tok.ExpiresAt.After(h.time()) || strings.Contains(string(tok.Hash), text) {
 		t.Errorf("token %+v", tok)
 	}
 	s, who, err := h.Authenticate(t.Context(), fleet.TokenSession, text)

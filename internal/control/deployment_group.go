@@ -73,7 +73,7 @@ func (c *Control) CreateDeploymentGroup(ctx context.Context, s fleet.Scope, prod
 	if err := s.Require(fleet.RoleManage); err != nil {
 		return g, err
 	}
-	if err := checkName("name", in.Name); err != nil {
+	if err := checkName(in.Name); err != nil {
 		return g, err
 	}
 	if in.Conditions, err = cleanConditions(in.Conditions); err != nil {
@@ -159,7 +159,7 @@ func (c *Control) UpdateDeploymentGroup(ctx context.Context, s fleet.Scope, prod
 		return g, err
 	}
 	if u.Name != nil {
-		if err := checkName("name", *u.Name); err != nil {
+		if err := checkName(*u.Name); err != nil {
 			return g, err
 		}
 	}

@@ -294,12 +294,9 @@ func TestDeploymentGroupRules(t *testing.T) {
 	_, err = h.CreateRelease(t.Context(), s, "alpha-sensor", "alpha-group", control.CreateReleaseInput{FirmwareUUID: "none"})
 	wantKind(t, "a release of no firmware", err, fleet.Invalid, "firmware")
 	wantKind(t, "deleting firmware of a release", h.DeleteFirmware(t.Context(), s, "alpha-sensor", "alpha-fw-1"), fleet.Conflict)
-	g, err := h.DeploymentGroup(t.Context(), s, "alpha-sensor", "alpha-group")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if g, err = h.ResumeDeploymentGroup(t.Context(), s, "alpha-sensor", "alpha-group"); err != nil || !g.Active {
-		t.Errorf("resumed %+v, %v", g, err)
+	g, err := h.ResumeDeploymentGroup(t.Context(), s, "alpha-sensor", "alpha-group")
+	if err != nil || !g.Active {
+		t.Fatalf("resumed %+v, %v", g, err)
 	}
 	n := 3
 	_, err = h.UpdateDeploymentGroup(t.Context(), s, "alpha-sensor", "alpha-group", g.Revision-1, fleet.DeploymentGroupUpdate{ConcurrentUpdates: &n})

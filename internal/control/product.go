@@ -19,7 +19,7 @@ func (c *Control) CreateProduct(ctx context.Context, s fleet.Scope, name string)
 	if err := s.Require(fleet.RoleManage); err != nil {
 		return p, err
 	}
-	if err := checkName("name", name); err != nil {
+	if err := checkName(name); err != nil {
 		return p, err
 	}
 	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {

@@ -19,7 +19,7 @@ func (c *Control) CreateSigningKey(ctx context.Context, s fleet.Scope, name, key
 	if err := s.Require(fleet.RoleManage); err != nil {
 		return k, err
 	}
-	if err := checkName("name", name); err != nil {
+	if err := checkName(name); err != nil {
 		return k, err
 	}
 	pub, err := fwup.ParsePublicKey([]byte(strings.TrimSpace(key)))

@@ -39,18 +39,18 @@ func checkText(field, text string, most int) error {
 }
 
 // checkName checks the name of a thing that stands in URLs.
-func checkName(field, name string) error {
+func checkName(name string) error {
 	if strings.TrimSpace(name) == "" {
-		return fleet.InvalidField(field, "must not be empty")
+		return fleet.InvalidField("name", "must not be empty")
 	}
 	if strings.TrimSpace(name) != name {
-		return fleet.InvalidField(field, "must not begin or end with a space")
+		return fleet.InvalidField("name", "must not begin or end with a space")
 	}
-	if err := checkText(field, name, maxName); err != nil {
+	if err := checkText("name", name, maxName); err != nil {
 		return err
 	}
 	if strings.ContainsAny(name, "/\\\r\n\t") || name == "." || name == ".." {
-		return fleet.InvalidField(field, `must not hold a slash or a line break, nor be "." or ".."`)
+		return fleet.InvalidField("name", `must not hold a slash or a line break, nor be "." or ".."`)
 	}
 	return nil
 }

@@ -83,9 +83,9 @@ func TestBackoff(t *testing.T) {
 	for stays := range 10 {
 		got = append(got, Backoff(time.Hour, stays))
 	}
-	want := []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 168, 168}
-	for i := range want {
-		want[i] *= time.Hour
+	var want []time.Duration
+	for _, hours := range []int{1, 2, 4, 8, 16, 32, 64, 128, 168, 168} {
+		want = append(want, time.Duration(hours)*time.Hour)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -26,7 +26,6 @@ type machine struct {
 	limit   int
 	all     []fleet.Firmware
 	pending []pendingReports
-	settled bool // answers are given by the book from now on
 }
 
 // pendingReports are on their way to an engine.

@@ -53,7 +53,7 @@ func (e *Engine) regroupProduct(ctx context.Context, productID int64) error {
 		case err != nil && ctx.Err() == nil:
 			e.log.Error("devices of a product were not matched to groups", "product", productID, "after", after, "error", err)
 			if rest(ctx, retryPause) != nil {
-				return nil
+				return nil //nolint:nilerr // the engine ends
 			}
 		case len(ids) < regroupPage:
 			return nil

@@ -64,13 +64,13 @@ func RunFleet(ctx context.Context, o FleetOptions, stats *FleetStats) error {
 	var devices sync.WaitGroup
 	for i := range o.Devices {
 		if limit.Wait(ctx) != nil {
-			break
+			break // the context ended, as it should
 		}
 		d := &virtual{opts: &o, stats: stats, http: client, name: fmt.Sprintf("%s%06d", o.Prefix, i), firmware: o.Firmware, validated: true}
 		devices.Go(func() { d.run(ctx) })
 	}
 	devices.Wait()
-	return nil
+	return nil //nolint:nilerr // the end of the context is the end asked for
 }
 
 // virtual is one device. All of its state belongs to its goroutine.
@@ -110,6 +110,7 @@ func (d *virtual) run(ctx context.Context) {
 func (d *virtual) session(ctx context.Context) (joined bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	//nolint:bodyclose // the connection takes the body over
 	d.conn, _, err = websocket.Dial(ctx, d.opts.URL+"/device-socket/websocket?vsn=2.0.0", &websocket.DialOptions{
 		HTTPClient: d.http, CompressionMode: websocket.CompressionDisabled,
 		HTTPHeader: nh1.SignNH1(d.opts.Key, d.opts.Secret, d.name, time.Now()),

@@ -71,14 +71,19 @@ func (s *statements) prepare(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		s.mu.Lock()
-		if _, ok := s.ready[query]; ok {
-			stmt.Close()
-		} else {
-			s.ready[query] = statement{stmt, places}
-		}
-		s.mu.Unlock()
+		s.keep(query, statement{stmt, places})
 	}
+}
+
+// keep makes a statement ready, unless another goroutine was quicker.
+func (s *statements) keep(query string, p statement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.ready[query]; ok {
+		p.Close() //nolint:sqlclosecheck // the one that is ready stays
+		return
+	}
+	s.ready[query] = p
 }
 
 // close lets go of all statements.

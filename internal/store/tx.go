@@ -29,7 +29,7 @@ func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
 		return tx.q.ExecContext(tx.ctx, query, args...)
 	}
 	if s, ok := tx.stmts.get(query); ok {
-		return tx.q.StmtContext(tx.ctx, s.Stmt).ExecContext(tx.ctx, arrange(args, s.places)...)
+		return tx.q.StmtContext(tx.ctx, s.Stmt).ExecContext(tx.ctx, arrange(args, s.places)...) //nolint:sqlclosecheck // the transaction closes it
 	}
 	text, places := positional(query)
 	return tx.q.ExecContext(tx.ctx, text, arrange(args, places)...)
@@ -40,7 +40,7 @@ func (tx *Tx) query(query string, args ...any) (*sql.Rows, error) {
 		return tx.q.QueryContext(tx.ctx, query, args...)
 	}
 	if s, ok := tx.stmts.get(query); ok {
-		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryContext(tx.ctx, arrange(args, s.places)...)
+		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryContext(tx.ctx, arrange(args, s.places)...) //nolint:sqlclosecheck // the transaction closes it
 	}
 	text, places := positional(query)
 	return tx.q.QueryContext(tx.ctx, text, arrange(args, places)...)
@@ -51,7 +51,7 @@ func (tx *Tx) queryRow(query string, args ...any) *sql.Row {
 		return tx.q.QueryRowContext(tx.ctx, query, args...)
 	}
 	if s, ok := tx.stmts.get(query); ok {
-		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryRowContext(tx.ctx, arrange(args, s.places)...)
+		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryRowContext(tx.ctx, arrange(args, s.places)...) //nolint:sqlclosecheck // the transaction closes it
 	}
 	text, places := positional(query)
 	return tx.q.QueryRowContext(tx.ctx, text, arrange(args, places)...)

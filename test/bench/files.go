@@ -118,7 +118,7 @@ func upload(ctx context.Context, dir string) (rows []row, err error) {
 			}
 			shares = append(shares, 100*bare.Seconds()/ours.Seconds())
 		}
-		rows = []row{atLeast("upload, verified and stored, against copy and hash", median(shares), "%", 50)}
+		rows = []row{atLeast("upload, verified and stored, against copy and hash", median(shares), 50)}
 		return nil
 	})
 	return rows, err
@@ -189,7 +189,7 @@ func download(ctx context.Context, dir string) (rows []row, err error) {
 			}
 			shares = append(shares, 100*bare.Seconds()/ours.Seconds())
 		}
-		rows = []row{atLeast("download of the signed address, against net/http", median(shares), "%", 90)}
+		rows = []row{atLeast("download of the signed address, against net/http", median(shares), 90)}
 		return nil
 	})
 	return rows, err

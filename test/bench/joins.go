@@ -50,8 +50,8 @@ func joins(ctx context.Context, dir string) ([]row, error) {
 		perSecond = append(perSecond, again)
 	}
 	rows := []row{
-		atLeast("joins of known devices, share of bare upgrades", median(known), "%", 40),
-		atLeast("joins of new devices, share of bare upgrades", median(fresh), "%", 20),
+		atLeast("joins of known devices, share of bare upgrades", median(known), 40),
+		atLeast("joins of new devices, share of bare upgrades", median(fresh), 20),
 		orientation("joins of known devices", median(perSecond), "1/s", "about 170/s for the original"),
 	}
 	if err := plain.stop(); err != nil {

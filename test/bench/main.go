@@ -29,15 +29,16 @@ type row struct {
 	Met   *bool   `json:"met"` // null: for orientation only
 }
 
-// atMost and atLeast judge a value by its goal.
+// atMost judges a value by its goal.
 func atMost(name string, value float64, unit string, goal float64) row {
 	met := value <= goal
 	return row{name, value, unit, fmt.Sprintf("≤ %g", goal), &met}
 }
 
-func atLeast(name string, value float64, unit string, goal float64) row {
+// atLeast judges a share in percent.
+func atLeast(name string, value, goal float64) row {
 	met := value >= goal
-	return row{name, value, unit, fmt.Sprintf("≥ %g", goal), &met}
+	return row{name, value, "%", fmt.Sprintf("≥ %g", goal), &met}
 }
 
 func orientation(name string, value float64, unit, goal string) row {
