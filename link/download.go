@@ -52,6 +52,7 @@ type download struct {
 	cancel  context.CancelFunc
 	idle    *time.Timer
 	stalled atomic.Bool
+	failed  error // why there is no more, once that is so
 }
 
 // newDownload begins at byte from. The context bounds the whole download.
@@ -65,15 +66,13 @@ func (d *download) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
+	for d.failed == nil {
 		if d.size >= 0 && d.offset >= d.size {
 			return 0, io.EOF
 		}
 		if d.body == nil {
 			if err := d.connect(); err != nil {
-				if err := d.retry(err); err != nil {
-					return 0, err
-				}
+				d.failed = d.retry(err)
 			}
 			continue
 		}
@@ -95,11 +94,10 @@ func (d *download) Read(p []byte) (int, error) {
 			if d.stalled.Load() {
 				err = d.silence()
 			}
-			if err := d.retry(err); err != nil {
-				return 0, err
-			}
+			d.failed = d.retry(err)
 		}
 	}
+	return 0, d.failed
 }
 
 // Close releases the connection; a later Read opens another.

@@ -136,7 +136,7 @@ func (u *updater) apply(ctx context.Context, offer Update, running Firmware) err
 		return errNoKeys
 	}
 	if offer.Size > u.opts.Download.MaxSize {
-		return fmt.Errorf("the firmware has %d bytes; at most %d are taken", offer.Size, u.opts.Download.MaxSize)
+		return refusedDownload(fmt.Sprintf("the file has %d bytes; at most %d are taken", offer.Size, u.opts.Download.MaxSize))
 	}
 	u.report.status(map[string]any{"status": "received"}, false)
 	ctx, cancel := context.WithTimeout(ctx, u.opts.Download.Timeout)
@@ -333,15 +333,21 @@ func checkSum(ctx context.Context, f *os.File, want string) error {
 func (u *updater) stream(ctx context.Context, offer Update, running Firmware, keys []fwup.PublicKey) error {
 	d := newDownload(ctx, offer.URL, 0, u.opts.Download, u.opts.Logger, u.downloadStarted)
 	defer d.Close()
-	head := &prefix{r: d}
-	info, err := fwup.ReadMetadata(head, keys)
-	if err != nil {
-		return err
+	err := func() error {
+		head := &prefix{r: d}
+		info, err := fwup.ReadMetadata(head, keys)
+		if err != nil {
+			return err
+		}
+		if err := fits(info.Metadata, offer.Firmware, running); err != nil {
+			return err
+		}
+		return u.write(ctx, offer, head.replay(), keys, false)
+	}()
+	if err != nil && d.failed != nil {
+		return d.failed // not how the reader of the archive words it
 	}
-	if err := fits(info.Metadata, offer.Firmware, running); err != nil {
-		return err
-	}
-	return u.write(ctx, offer, head.replay(), keys, false)
+	return err
 }
 
 // write applies the firmware to the target.
