@@ -48,7 +48,7 @@ func (s *Server) openWeb(context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
 	mux.Handle("/api/", api.New(api.Options{Control: s.control, Bus: s.bus, Logger: s.log, Draining: s.draining}))
-	mux.Handle("/files/", blob.Handler(s.blob, s.keyring.URLSigner(), nil))
+	mux.Handle("/files/", taken(blob.Handler(s.blob, s.keyring.URLSigner(), nil), downloadPace))
 	mux.Handle("/device-socket/websocket", s.gateway.WebHandler())
 	mux.Handle("GET /metrics", localOnly(promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{})))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -84,5 +85,71 @@ func TestSteadyBodies(t *testing.T) {
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); string(body) != fmt.Sprint(step*steps) || err != nil {
 		t.Errorf("answer %q, %v", body, err)
+	}
+}
+
+// TestFilesMustBeTaken asks for a large file. Who takes it, even slowly, gets
+// all of it; who does not is cut off, so that the file is closed.
+func TestFilesMustBeTaken(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20 // more than the buffers of a connection
+	name := filepath.Join(t.TempDir(), "file")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p := pace{step: 1 << 20, patience: 500 * time.Millisecond}
+	ended := make(chan int64, 1)
+	server := httptest.NewServer(taken(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		http.ServeContent(w, r, "", time.Time{}, f)
+		at, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- at
+	}), p))
+	defer server.Close()
+	for name, take := range map[string]func(io.Reader) (int64, error){
+		"steady": func(r io.Reader) (n int64, err error) {
+			tick := time.NewTicker(p.patience / 4)
+			defer tick.Stop()
+			for range 6 {
+				<-tick.C
+				m, err := io.CopyN(io.Discard, r, 4<<20)
+				if n += m; err != nil {
+					return n, err
+				}
+			}
+			m, err := io.Copy(io.Discard, r)
+			return n + m, err
+		},
+		"stopped": func(r io.Reader) (int64, error) { return io.CopyN(io.Discard, r, 1<<20) },
+	} {
+		resp, err := http.Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := take(resp.Body)
+		if err != nil || name == "steady" && n != size {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+		select {
+		case at := <-ended:
+			if (at == size) != (name == "steady") {
+				t.Errorf("%s: %d bytes of %d were sent", name, at, size)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%s: the handler waits for ever", name)
+		}
+		resp.Body.Close()
 	}
 }
