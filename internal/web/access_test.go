@@ -113,10 +113,10 @@ func (p *person) try(t *testing.T, method, path string, form url.Values) reply {
 // TestRoutesAskWhoIsThere calls every route as everybody.
 func TestRoutesAskWhoIsThere(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
-	viewer := w.newUser(t, admin, "viewer@example.com", fleet.RoleView)
-	manager := w.newUser(t, admin, "manager@example.com", fleet.RoleManage)
-	stranger := w.newUser(t, admin, "stranger@example.com", fleet.RoleView)
+	admin := w.as(t, "admin@example.com")
+	viewer := w.newUser(t, "viewer@example.com", fleet.RoleView)
+	manager := w.newUser(t, "manager@example.com", fleet.RoleManage)
+	stranger := w.newUser(t, "stranger@example.com", fleet.RoleView)
 	if _, err := w.control.CreateOrg(t.Context(), stranger.scope, "elsewhere"); err != nil {
 		t.Fatal(err)
 	}
@@ -157,8 +157,8 @@ func TestRoutesAskWhoIsThere(t *testing.T) {
 // TestViewersSeeNoButtons looks for forms where nothing can be done.
 func TestViewersSeeNoButtons(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
-	viewer := w.newUser(t, admin, "viewer@example.com", fleet.RoleView)
+	admin := w.as(t, "admin@example.com")
+	viewer := w.newUser(t, "viewer@example.com", fleet.RoleView)
 	g := w.stock(t, admin, "thermostat", "everyone", "board-1", nil)
 	post := regexp.MustCompile(`<form[^>]*method="post"[^>]*action="([^"]*)"`)
 	shown := 0
@@ -183,7 +183,7 @@ func TestViewersSeeNoButtons(t *testing.T) {
 // TestNamesDoNotHidePages uses names that are also words of the addresses.
 func TestNamesDoNotHidePages(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	for _, name := range []string{"settings", "audit", "products", "product", "a b & c?d#e%2f+é"} {
 		t.Run(name, func(t *testing.T) {
 			admin.post(t, "/org/acme/products", url.Values{"name": {name}}).leadsTo(t, "/org/acme/product/"+url.PathEscape(name)+"?done=created")

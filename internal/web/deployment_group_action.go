@@ -11,7 +11,8 @@ import (
 func (s *site) groupAction(w http.ResponseWriter, r *request) {
 	product, name := r.product(), r.PathValue("group")
 	to := groupPath(r.org.Name, product, name)
-	done, err := r.PathValue("action"), error(nil)
+	done := r.PathValue("action")
+	var err error
 	switch done {
 	case "pause":
 		_, err = s.control.PauseDeploymentGroup(r.ctx, r.scope, product, name)

@@ -41,7 +41,7 @@ func (w *world) signed(t *testing.T, admin *person, product, version string, siz
 
 func TestFirmwareUpload(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	if _, err := w.control.CreateProduct(t.Context(), admin.in(t, "acme"), "thermostat"); err != nil {
 		t.Fatal(err)
 	}

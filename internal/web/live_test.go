@@ -55,7 +55,7 @@ func (l *listener) until(text string) (ids []string, ok bool) {
 
 func TestLivePagesSendWhatChanged(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	w.stock(t, admin, "thermostat", "everyone", "board-1", nil)
 	ctx, s := t.Context(), admin.in(t, "acme")
 	l := admin.listen(t, "/org/acme/product/thermostat/groups/everyone")
@@ -95,8 +95,8 @@ func TestLivePagesEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			admin := w.signIn(t, "admin@example.com")
-			p := w.newUser(t, admin, "viewer@example.com", fleet.RoleView)
+			admin := w.as(t, "admin@example.com")
+			p := w.newUser(t, "viewer@example.com", fleet.RoleView)
 			w.stock(t, admin, "thermostat", "everyone", "board-1", nil)
 			l := p.listen(t, "/org/acme/product/thermostat/groups/everyone")
 			if _, ok := l.until(`hx-target="#releases"`); !ok {
@@ -140,7 +140,7 @@ func TestLivePagesNeedASession(t *testing.T) {
 	nobody := &person{w: w}
 	nobody.get(t, "/org/acme", "Accept", "text/event-stream").want(t, http.StatusUnauthorized)
 	nobody.get(t, "/org/acme?live=1", "Accept", "text/html, text/event-stream").want(t, http.StatusUnauthorized)
-	w.signIn(t, "admin@example.com").get(t, "/org/other", "Accept", "text/event-stream").want(t, http.StatusNotFound)
+	w.as(t, "admin@example.com").get(t, "/org/other", "Accept", "text/event-stream").want(t, http.StatusNotFound)
 }
 
 func TestOpenStreamsAreCounted(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 // and looks at every page.
 func TestTextIsNeverMarkup(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	const evil, tag, name = `<script>alert(1)</script>`, `"><b>tag`, `<img src=x onerror=alert(1)>`
 	g := w.stock(t, admin, name, name, name, func(f *fleet.Firmware) {
 		f.Version, f.Description, f.Author, f.Platform = "1.0.0-"+name, evil, evil, "rpi4"+name
@@ -62,7 +62,7 @@ func TestTextIsNeverMarkup(t *testing.T) {
 // TestRefusedFormsKeepWhatWasTyped sends mistakes.
 func TestRefusedFormsKeepWhatWasTyped(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	g := w.stock(t, admin, "thermostat", "everyone", "board-1", nil)
 	const product = "/org/acme/product/thermostat"
 	for _, x := range []struct {
@@ -103,7 +103,7 @@ func TestRefusedFormsKeepWhatWasTyped(t *testing.T) {
 // TestButtonsSayWhatTheyDid follows forms to where they lead.
 func TestButtonsSayWhatTheyDid(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	g := w.stock(t, admin, "thermostat", "everyone", "board-1", nil)
 	const product = "/org/acme/product/thermostat"
 	for _, x := range []struct {
@@ -133,7 +133,7 @@ func TestButtonsSayWhatTheyDid(t *testing.T) {
 
 func TestDeviceListSearchesAndPages(t *testing.T) {
 	w := newWorld(t)
-	admin := w.signIn(t, "admin@example.com")
+	admin := w.as(t, "admin@example.com")
 	w.stock(t, admin, "thermostat", "everyone", "board-x", nil)
 	s := admin.in(t, "acme")
 	const others = 120

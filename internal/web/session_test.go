@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/ganglion-iot/ganglion/internal/control"
 )
 
 func TestSigningIn(t *testing.T) {
@@ -37,9 +35,7 @@ func TestCookies(t *testing.T) {
 	for name, secure := range map[string]bool{"ganglion": false, "__Host-ganglion": true} {
 		t.Run(name, func(t *testing.T) {
 			w := emptyWorld(t, secure)
-			if err := w.control.EnsureAdmin(t.Context(), control.SetupInput{Email: "admin@example.com", Name: "Admin", Password: password, Org: "acme"}); err != nil {
-				t.Fatal(err)
-			}
+			w.addAdmin(t)
 			c := w.signIn(t, "admin@example.com").cookie
 			if c.Name != name || !c.HttpOnly || c.Secure != secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || c.MaxAge < 3600 {
 				t.Errorf("cookie %+v", c)
@@ -73,7 +69,7 @@ func TestSessionsAreKeptHashed(t *testing.T) {
 
 func TestSigningOutEndsTheSession(t *testing.T) {
 	w := newWorld(t)
-	p, other := w.signIn(t, "admin@example.com"), w.signIn(t, "admin@example.com")
+	p, other := w.signIn(t, "admin@example.com"), w.as(t, "admin@example.com")
 	out := p.post(t, "/signout", nil)
 	out.leadsTo(t, "/signin")
 	if c := out.cookie(t, w); c == nil || c.MaxAge >= 0 || c.Value != "" {
@@ -128,7 +124,7 @@ func TestOnlyOwnPathsAreGoneTo(t *testing.T) {
 // site's form.
 func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 	w := newWorld(t)
-	p := w.signIn(t, "admin@example.com")
+	p := w.as(t, "admin@example.com")
 	for _, x := range []struct {
 		name   string
 		header []string
@@ -154,7 +150,7 @@ func TestFormsOfOtherSitesAreRefused(t *testing.T) {
 
 func TestEveryAnswerIsGuarded(t *testing.T) {
 	w := newWorld(t)
-	p := w.signIn(t, "admin@example.com")
+	p := w.as(t, "admin@example.com")
 	css := (&person{w: w}).get(t, "/signin").body
 	_, css, _ = strings.Cut(css, `rel="stylesheet" href="`)
 	css, _, _ = strings.Cut(css, `"`)
@@ -190,7 +186,7 @@ func TestEveryAnswerIsGuarded(t *testing.T) {
 
 func TestFormsAreBounded(t *testing.T) {
 	w := newWorld(t)
-	p := w.signIn(t, "admin@example.com")
+	p := w.as(t, "admin@example.com")
 	big := url.Values{"name": {strings.Repeat("x", maxForm)}}
 	p.post(t, "/org/acme/products", big).want(t, http.StatusRequestEntityTooLarge).has(t, "more than 65536 bytes")
 	p.post(t, "/signin", big).want(t, http.StatusRequestEntityTooLarge)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"io"
 	"log/slog"
@@ -11,7 +12,9 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/auth"
@@ -46,10 +49,45 @@ type person struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := emptyWorld(t, false)
-	if err := w.control.EnsureAdmin(t.Context(), control.SetupInput{Email: "admin@example.com", Name: "Admin", Password: password, Org: "acme"}); err != nil {
+	w.addAdmin(t)
+	return w
+}
+
+func (w *world) addAdmin(t *testing.T) {
+	t.Helper()
+	w.update(t, func(tx *store.Tx) error { return tx.CreateOrg(&fleet.Org{Name: "acme"}) })
+	w.addUser(t, "admin@example.com", fleet.RoleAdmin)
+}
+
+// passwordHash is made once: it is slow on purpose.
+var passwordHash = sync.OnceValues(func() (string, error) { return auth.HashPassword(context.Background(), password) })
+
+// addUser makes an account with a role in the org acme.
+func (w *world) addUser(t *testing.T, email string, role fleet.Role) {
+	t.Helper()
+	hash, err := passwordHash()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return w
+	w.update(t, func(tx *store.Tx) error {
+		org, err := tx.OrgByName("acme")
+		if err != nil {
+			return err
+		}
+		u := fleet.User{Email: email, Name: email, PasswordHash: hash}
+		if err := tx.CreateUser(&u); err != nil {
+			return err
+		}
+		m := fleet.Membership{OrgID: org.ID, UserID: u.ID, Role: role}
+		return tx.CreateMembership(fleet.MemberScope(u, m), &m)
+	})
+}
+
+func (w *world) update(t *testing.T, change func(*store.Tx) error) {
+	t.Helper()
+	if err := w.store.Update(t.Context(), change); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // emptyWorld has nobody yet.
@@ -106,14 +144,32 @@ func (w *world) signIn(t *testing.T, email string) *person {
 	return p
 }
 
-// newUser makes an account with a role in the org acme.
-func (w *world) newUser(t *testing.T, admin *person, email string, role fleet.Role) *person {
+// as is somebody who is signed in already.
+func (w *world) as(t *testing.T, email string) *person {
 	t.Helper()
-	in := control.CreateUserInput{Email: email, Name: email, Password: password, Role: role}
-	if _, err := w.control.CreateUser(t.Context(), admin.in(t, "acme"), in); err != nil {
+	text, hash, err := auth.NewToken(fleet.TokenSession)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return w.signIn(t, email)
+	w.update(t, func(tx *store.Tx) error {
+		u, err := tx.UserByEmail(email)
+		if err != nil {
+			return err
+		}
+		return tx.CreateToken(&fleet.Token{UserID: u.ID, Kind: fleet.TokenSession, Hash: hash, ExpiresAt: time.Now().Add(time.Hour)})
+	})
+	p := &person{w: w, email: email, cookie: &http.Cookie{Name: (&site{secure: w.secure}).cookieName(), Value: text}}
+	if p.scope, _, err = w.control.Authenticate(t.Context(), fleet.TokenSession, text); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// newUser makes an account with a role in the org acme, and signs it in.
+func (w *world) newUser(t *testing.T, email string, role fleet.Role) *person {
+	t.Helper()
+	w.addUser(t, email, role)
+	return w.as(t, email)
 }
 
 func (p *person) in(t *testing.T, org string) fleet.Scope {
