@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -116,8 +117,12 @@ func TestOneRowThatIsRefusedTakesNoOtherWithIt(t *testing.T) {
 	for _, name := range []string{"sn-1", "sn-2", "sn-3"} {
 		list = append(list, p.idle(p.known(name)))
 	}
-	ghost := list[0]
-	list = append(list, p.idle(fleet.Device{ID: 4711, OrgID: ghost.orgID, ProductID: ghost.productID, Identifier: "ghost"}))
+	refused := p.known("refused")
+	_, writer := p.store.SQL()
+	_, err := writer.ExecContext(t.Context(), fmt.Sprintf(`CREATE TRIGGER refuse BEFORE INSERT ON connections WHEN NEW.device_id = %d
+		BEGIN SELECT RAISE(ABORT, 'refused by the test'); END`, refused.ID))
+	must(t, err)
+	list = append(list, p.idle(refused), p.idle(fleet.Device{ID: 4711, OrgID: refused.OrgID, ProductID: refused.ProductID, Identifier: "deleted"}))
 	for _, s := range list {
 		s.open()
 	}
@@ -127,7 +132,7 @@ func TestOneRowThatIsRefusedTakesNoOtherWithIt(t *testing.T) {
 			t.Errorf("%s: %+v", name, d.Connection)
 		}
 	}
-	if !strings.Contains(p.log.String(), "device=4711") {
+	if !strings.Contains(p.log.String(), fmt.Sprint("device=", refused.ID)) {
 		t.Error("nothing in the log about the refused row")
 	}
 	for _, s := range list {

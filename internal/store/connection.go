@@ -65,8 +65,9 @@ const connectionStillOurs = ` WHERE connections.uuid = excluded.uuid
 	OR (connections.status = 'disconnected' AND connections.established_at < excluded.established_at)`
 
 // SaveConnections writes what happened to many devices in few statements. A
-// device may be in the list once; one that was deleted is left out. It returns the live connections of other
-// nodes that were displaced. Only a system scope over all orgs may do this.
+// device may be in the list once; one that was deleted is left out. It returns
+// the live connections of other nodes that were displaced. Only a system scope
+// over all orgs may do this.
 func (tx *Tx) SaveConnections(s fleet.Scope, changes []ConnectionChange) ([]Displaced, error) {
 	if !s.AllOrgs() {
 		return nil, fleet.Errorf(fleet.Forbidden, "connections are written by the platform alone")

@@ -26,7 +26,7 @@ func (tx *Tx) CreateFirmware(s fleet.Scope, f *fleet.Firmware) (err error) {
 const (
 	firmwareColumns = "f.id, f.org_id, f.product_id, f.uuid, f.product, f.version, f.platform, f.architecture, f.author, f.description, " +
 		"f.vcs_identifier, f.misc, f.signing_key_id, f.status, f.size, f.sha256, f.part_sha256, f.nickname, f.fwup_version, f.created_by, " +
-		"COALESCE(fu.name, ''), f.created_at"
+		"COALESCE(NULLIF(fu.name, ''), fu.email, ''), f.created_at"
 	firmwareFrom = "firmware f LEFT JOIN users fu ON fu.id = f.created_by"
 )
 

@@ -22,7 +22,7 @@ func (tx *Tx) CreateRelease(s fleet.Scope, rel *fleet.Release) error {
 // releaseColumns are the columns of a release under the alias r, with the
 // user who made it under ru.
 const (
-	releaseColumns = "r.id, r.uuid, r.org_id, r.product_id, r.group_id, r.number, r.firmware_id, r.description, r.created_by, COALESCE(ru.name, ''), r.created_at"
+	releaseColumns = "r.id, r.uuid, r.org_id, r.product_id, r.group_id, r.number, r.firmware_id, r.description, r.created_by, COALESCE(NULLIF(ru.name, ''), ru.email, ''), r.created_at"
 	releaseFrom    = "releases r LEFT JOIN users ru ON ru.id = r.created_by JOIN firmware f ON f.id = r.firmware_id LEFT JOIN users fu ON fu.id = f.created_by"
 )
 
