@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net"
 	"strings"
 	"time"
 
@@ -10,10 +11,22 @@ import (
 // clockNow tells templates the time.
 type clockNow func() time.Time
 
-// exampleLink is the least configuration of the agent.
-const exampleLink = `# /etc/ganglion/link.toml
-host = "wss://this-server:4001"
+// exampleLink is the least configuration of the agent that connects to the
+// host people reached this page by.
+func exampleLink(r *request) string {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + strings.Trim(host, "[]") + "]"
+	}
+	return `# /etc/ganglion/link.toml
+host = "wss://` + host + `:4001"
 identifier = "my-device-1"
+
+[tls]
+ca_file = "/etc/ganglion/ca.pem" # a copy of the server's tls/ca.pem
 
 [shared_secret]
 key = "nhp_…"
@@ -25,6 +38,7 @@ public_keys = ["…"]
 
 [uboot_env]
 config = "/etc/fw_env.config"`
+}
 
 // deviceRows is a page of the list.
 type deviceRows struct {

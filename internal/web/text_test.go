@@ -2,7 +2,9 @@ package web
 
 import (
 	"math"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ganglion-iot/ganglion/fleet"
@@ -12,6 +14,17 @@ func TestSizeText(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", 3 << 30: "3.0 GiB"} {
 		if got := sizeText(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestExampleNamesTheHost(t *testing.T) {
+	for host, want := range map[string]string{
+		"fleet.example": `"wss://fleet.example:4001"`, "fleet.example:8443": `"wss://fleet.example:4001"`,
+		"192.0.2.1:4000": `"wss://192.0.2.1:4001"`, "[2001:db8::1]:4000": `"wss://[2001:db8::1]:4001"`, "[2001:db8::1]": `"wss://[2001:db8::1]:4001"`,
+	} {
+		if text := exampleLink(&request{Request: &http.Request{Host: host}}); !strings.Contains(text, "host = "+want+"\n") {
+			t.Errorf("%s: %s", host, text)
 		}
 	}
 }
