@@ -365,14 +365,10 @@ func (l *Link) startUpdate(payload []byte, running Firmware) {
 		return
 	}
 	l.work.Go(func() {
-		done := l.updater.run(l.life, o, running)
-		if done {
-			// Stay busy: nothing may start between the written slot and the restart.
+		if l.updater.run(l.life, o, running) {
 			l.written.Store(true)
 			l.orderRestart()
-			return
 		}
-		l.updater.end()
 	})
 }
 

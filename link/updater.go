@@ -87,14 +87,19 @@ func (u *updater) end() {
 }
 
 // run handles one offer and reports whether the device shall reboot. The
-// caller must have won begin.
+// caller must have won begin. Unless the device shall reboot, the updater is
+// free again before the server is told the outcome: it may answer with the
+// next offer. Otherwise it stays claimed, as nothing may start between the
+// written slot and the restart.
 func (u *updater) run(ctx context.Context, offer Update, running Firmware) (reboot bool) {
 	decision := u.opts.Client.UpdateAvailable(ctx, offer)
 	switch decision.Verdict {
 	case Ignore:
+		u.end()
 		u.report.status(map[string]any{"status": "ignored", "reason": decision.Reason}, true)
 		return false
 	case Reschedule:
+		u.end()
 		minutes := max(5, int(decision.Delay.Round(time.Minute)/time.Minute))
 		u.report.status(map[string]any{"status": "rescheduled", "delay_for": minutes, "reason": decision.Reason}, true)
 		return false
@@ -106,9 +111,11 @@ func (u *updater) run(ctx context.Context, offer Update, running Firmware) (rebo
 		return true
 	}
 	if ctx.Err() != nil {
+		u.end()
 		return false // stopping; nothing is decided, the download is kept
 	}
 	u.opts.Client.UpdateFailed(offer, err)
+	u.end()
 	u.report.status(map[string]any{"status": "failed", "reason": reason(err)}, true)
 	return false
 }
