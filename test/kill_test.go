@@ -363,7 +363,7 @@ func TestKillLink(t *testing.T) {
 	// after the restart into the new firmware.
 	versions := map[string]bool{}
 	kills := 0
-	for after := time.Duration(0); ; after += 15 * time.Millisecond {
+	for after := time.Duration(0); ; after += after/4 + 10*time.Millisecond {
 		run = boot(t, b, config)
 		versions[run.version] = true
 		select {
