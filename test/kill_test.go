@@ -38,7 +38,7 @@ type remote struct {
 
 func newRemote(t *testing.T, p *serverProcess) *remote {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), storyTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*storyTimeout) // of several waits
 	t.Cleanup(cancel)
 	r := &remote{serverProcess: p, ctx: ctx, dir: t.TempDir()}
 	p.start()
