@@ -178,7 +178,7 @@ func (d *download) connect() error {
 
 // accept checks that a response continues the file at d.offset.
 func (d *download) accept(resp *http.Response) error {
-	total := int64(-1)
+	var total int64
 	contentRange := resp.Header.Get("Content-Range")
 	switch resp.StatusCode {
 	case http.StatusOK:

@@ -245,7 +245,7 @@ func (l *Link) dial(ctx context.Context) (*websocket.Conn, error) {
 	at := l.endpoint
 	l.endpoint = l.configured
 	for redirects := 0; ; redirects++ {
-		conn, resp, err := l.upgrade(ctx, at)
+		conn, resp, err := l.upgrade(ctx, at) //nolint:bodyclose // the body of a refusal has been read; the connection takes any other
 		if err == nil {
 			l.endpoint = at
 			conn.SetReadLimit(maxMessage)

@@ -33,7 +33,7 @@ var (
 )
 
 // errNoKeys is the refusal of an update that could not be verified.
-var errNoKeys = errors.New("Refusing unverified firmware : no public keys available")
+var errNoKeys = errors.New("Refusing unverified firmware : no public keys available") //nolint:staticcheck // as devices of the original say it
 
 // reporter is how an updater tells the server: implemented by the Link.
 type reporter interface {
