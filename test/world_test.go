@@ -208,7 +208,7 @@ func (w *world) await(what string, done func() bool) {
 	ctx, cancel := context.WithTimeout(w.ctx(), storyTimeout)
 	defer cancel()
 	wake := make(chan struct{}, 1)
-	stop, err := w.server.OnChange(func(fleet.Change) {
+	stop, err := w.server.Watch(func() {
 		select {
 		case wake <- struct{}{}:
 		default:

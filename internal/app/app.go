@@ -391,8 +391,7 @@ func (s *Server) notReady(ctx context.Context) (part string, err error) {
 	return "", nil
 }
 
-// OnChange calls fn, in order, for every change of tenant data, the ledger
-// and presence that this process hears of, until stop is called.
-func (s *Server) OnChange(fn func(fleet.Change)) (stop func(), err error) {
-	return s.bus.OnChange(0, fn)
-}
+// Watch calls poke whenever this process hears that something changed: tenant
+// data, the ledger, the progress of an update or the presence of a device.
+// poke must not block. It goes on until stop is called.
+func (s *Server) Watch(poke func()) (stop func(), err error) { return s.bus.OnAny(0, poke) }

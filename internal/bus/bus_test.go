@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -344,5 +345,32 @@ func BenchmarkReport(b *testing.B) {
 			b.Fatal(err)
 		}
 		<-done
+	}
+}
+
+func TestOnAnyHearsEverythingOfItsOrg(t *testing.T) {
+	b := open(t, "")
+	poked := make(chan struct{}, 10)
+	stop, err := b.OnAny(1, func() { poked <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, tell := range map[string]func(org int64) error{
+		"change":   func(org int64) error { return b.PublishChange(fleet.Change{OrgID: org}) },
+		"progress": func(org int64) error { return b.PublishProgress([]fleet.Progress{{OrgID: org}}) },
+		"presence": func(org int64) error { return b.PublishPresence([]fleet.Presence{{OrgID: org}}) },
+	} {
+		if err := errors.Join(tell(2), tell(1)); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-poked:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s was not heard", what)
+		}
+	}
+	stop()
+	if err := b.Ping(t.Context()); err != nil || len(poked) != 0 {
+		t.Errorf("%d more, of another org: %v", len(poked), err)
 	}
 }

@@ -53,6 +53,31 @@ func (b *Bus) OnPresence(orgID int64, fn func([]fleet.Presence)) (stop func(), e
 	return subscribe(b, fn, subjectPresence+orgFilter(orgID))
 }
 
+// OnAny calls poke, which must not block, whenever a change, progress or
+// presence of the org is told; of every org if orgID is 0. It is for those who
+// look again whatever it was. Calls may come from several goroutines at once.
+func (b *Bus) OnAny(orgID int64, poke func()) (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, f := range stops {
+			f()
+		}
+	}
+	for _, subscribe := range []func() (func(), error){
+		func() (func(), error) { return b.OnChange(orgID, func(fleet.Change) { poke() }) },
+		func() (func(), error) { return b.OnProgress(orgID, func([]fleet.Progress) { poke() }) },
+		func() (func(), error) { return b.OnPresence(orgID, func([]fleet.Presence) { poke() }) },
+	} {
+		f, err := subscribe()
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		stops = append(stops, f)
+	}
+	return stop, nil
+}
+
 // SendToDevices hands a message to the node that holds the devices, or to
 // every node if node is "".
 func (b *Bus) SendToDevices(node string, m fleet.DeviceMessage) error {

@@ -211,7 +211,7 @@ func (d *Demo) power(ctx context.Context) error {
 		return err
 	}
 	wake := make(chan struct{}, 1)
-	stop, err := d.server.OnChange(func(fleet.Change) {
+	stop, err := d.server.Watch(func() {
 		select {
 		case wake <- struct{}{}:
 		default:

@@ -120,31 +120,13 @@ func (s *site) rest(r *request, d time.Duration) bool {
 // watch gives a channel that is filled when anything of the org changes.
 func (s *site) watch(r *request) (wake <-chan struct{}, stop func(), err error) {
 	c := make(chan struct{}, 1)
-	poke := func() {
+	stop, err = s.bus.OnAny(r.org.ID, func() {
 		select {
 		case c <- struct{}{}:
 		default:
 		}
-	}
-	var stops []func()
-	stop = func() {
-		for _, f := range stops {
-			f()
-		}
-	}
-	for _, subscribe := range []func() (func(), error){
-		func() (func(), error) { return s.bus.OnChange(r.org.ID, func(fleet.Change) { poke() }) },
-		func() (func(), error) { return s.bus.OnProgress(r.org.ID, func([]fleet.Progress) { poke() }) },
-		func() (func(), error) { return s.bus.OnPresence(r.org.ID, func([]fleet.Presence) { poke() }) },
-	} {
-		f, err := subscribe()
-		if err != nil {
-			stop()
-			return nil, nil, err
-		}
-		stops = append(stops, f)
-	}
-	return c, stop, nil
+	})
+	return c, stop, err
 }
 
 // sendParts renders the page and sends the live parts that changed, or a
