@@ -51,7 +51,6 @@ func firmwareOf(tx *store.Tx, s fleet.Scope, product, uuid string) (f fleet.Firm
 // Its bytes go when no other firmware has the same.
 func (c *Control) DeleteFirmware(ctx context.Context, s fleet.Scope, product, uuid string) error {
 	var f fleet.Firmware
-	left := 0
 	err := c.change(ctx, s, fleet.RoleManage, func(w *changing) (err error) {
 		if f, err = firmwareOf(w.Tx, s, product, uuid); err != nil {
 			return err
@@ -59,17 +58,12 @@ func (c *Control) DeleteFirmware(ctx context.Context, s fleet.Scope, product, uu
 		if err := w.Tx.DeleteFirmware(s, f.ID); err != nil {
 			return err
 		}
-		if left, err = w.CountFirmwareWithSHA256(f.SHA256); err != nil {
-			return err
-		}
 		return w.audit(firmwareSubject(f), "delete", map[string]any{"version": f.Version}, "deleted the firmware %s (%s)", f.Version, f.UUID)
 	})
-	if err != nil || left > 0 {
+	if err != nil {
 		return err
 	}
-	if err := c.blob.Delete(ctx, f.BlobKey()); err != nil {
-		c.log.Warn("the bytes of a deleted firmware were left behind", "key", f.BlobKey(), "error", err)
-	}
+	c.dropUnused(context.WithoutCancel(ctx), f)
 	return nil
 }
 

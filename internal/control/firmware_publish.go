@@ -220,12 +220,22 @@ func isNew(tx *store.Tx, s fleet.Scope, p fleet.Product, f fleet.Firmware) error
 }
 
 // recordFirmware writes the row of a firmware whose bytes are stored. When that
-// fails and nobody else has the same bytes, they go again.
+// fails and nobody else has the same bytes, they go again. Whoever records and
+// whoever removes the same bytes do so one after another; so do uploads to one
+// product, that versions stay unique where they must.
 func (c *Control) recordFirmware(ctx context.Context, s fleet.Scope, p fleet.Product, f fleet.Firmware) (fleet.Firmware, error) {
 	made := f
 	err := c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
 		made = f
+		if err := errors.Join(w.Lock(fmt.Sprintf("firmware of product %d", p.ID)), w.Lock(f.BlobKey())); err != nil {
+			return err
+		}
 		if err := isNew(w.Tx, s, p, f); err != nil {
+			return err
+		}
+		if _, err := c.blob.Stat(ctx, f.BlobKey()); fleet.KindOf(err) == fleet.NotFound {
+			return fleet.Errorf(fleet.Unavailable, "the same bytes were just deleted elsewhere").WithHint("upload the firmware again")
+		} else if err != nil {
 			return err
 		}
 		if err := w.CreateFirmware(s, &made); err != nil {
@@ -247,16 +257,20 @@ func (c *Control) recordFirmware(ctx context.Context, s fleet.Scope, p fleet.Pro
 	return made, nil
 }
 
+// dropUnused removes the bytes of a firmware that was refused or deleted,
+// unless another one has the same.
 func (c *Control) dropUnused(ctx context.Context, f fleet.Firmware) {
-	users := 1
-	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
-		users, err = tx.CountFirmwareWithSHA256(f.SHA256)
-		return err
+	err := c.store.Update(ctx, func(tx *store.Tx) error {
+		if err := tx.Lock(f.BlobKey()); err != nil {
+			return err
+		}
+		users, err := tx.CountFirmwareWithSHA256(f.SHA256)
+		if err != nil || users > 0 {
+			return err
+		}
+		return c.blob.Delete(ctx, f.BlobKey())
 	})
-	if err == nil && users == 0 {
-		err = c.blob.Delete(ctx, f.BlobKey())
-	}
 	if err != nil {
-		c.log.Warn("the bytes of a refused firmware were left behind", "key", f.BlobKey(), "error", err)
+		c.log.Warn("the bytes of a firmware were left behind", "key", f.BlobKey(), "error", err)
 	}
 }

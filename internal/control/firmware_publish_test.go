@@ -293,3 +293,40 @@ func TestSameFirmwareInTwoOrgs(t *testing.T) {
 		}
 	}
 }
+
+// TestSameBytesAtTheSameTime lets two orgs publish and delete the same bytes
+// again and again: what one of them has published stays until it deletes it.
+func TestSameBytesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	fw := archive(t, "alpha-sensor", "2.0.0", h.key)
+	a, b := h.a.as(fleet.RoleManage), h.b.as(fleet.RoleManage)
+	h.update(t, func(tx *store.Tx) error {
+		return errors.Join(tx.CreateProduct(b, &fleet.Product{Name: "alpha-sensor"}), tx.CreateSigningKey(b, &fleet.SigningKey{Name: "k", Key: h.signer.Key}))
+	})
+	var both sync.WaitGroup
+	for _, s := range []fleet.Scope{a, b} {
+		both.Go(func() {
+			for range 60 {
+				f, err := h.PublishFirmware(t.Context(), s, "alpha-sensor", bytes.NewReader(fw))
+				if fleet.KindOf(err) == fleet.Unavailable {
+					continue // it says so, and is tried again
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(h.blobDir + "/" + f.BlobKey()); err != nil {
+					t.Errorf("the bytes of what was published are gone: %v", err)
+				}
+				if err := h.DeleteFirmware(t.Context(), s, "alpha-sensor", f.UUID); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both.Wait()
+	if files := h.files(t); len(files) != 0 {
+		t.Errorf("files %v are left", files)
+	}
+}

@@ -51,6 +51,17 @@ func (tx *Tx) ReleaseLease(name, holder string) error {
 	return mapErr("lease", err)
 }
 
+// Lock makes transactions that lock the same name run one after another: each
+// waits here until the one before has ended. On SQLite transactions that write
+// do so anyway.
+func (tx *Tx) Lock(name string) error {
+	if tx.db.dialect == SQLite {
+		return nil
+	}
+	_, err := tx.exec("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name)
+	return mapErr("lock", err)
+}
+
 // databaseTime is the database's clock in microseconds: all nodes share it.
 func (tx *Tx) databaseTime() string {
 	if tx.db.dialect == PostgreSQL {

@@ -149,3 +149,37 @@ func TestNodes(t *testing.T) {
 		}
 	})
 }
+
+// TestLock: who locks the same name waits for the other's end, whether that
+// commits or not.
+func TestLock(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, db *store.DB) {
+		held, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- db.Update(t.Context(), func(tx *store.Tx) error {
+				if err := tx.Lock("a thing"); err != nil {
+					return err
+				}
+				close(held)
+				<-release
+				return fleet.Errorf(fleet.Conflict, "never mind")
+			})
+		}()
+		<-held
+		lock := func(ctx context.Context) error {
+			return db.Update(ctx, func(tx *store.Tx) error { return tx.Lock("a thing") })
+		}
+		short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if err := lock(short); err == nil {
+			t.Error("locked twice at once")
+		}
+		close(release)
+		if err := <-ended; fleet.KindOf(err) != fleet.Conflict {
+			t.Error(err)
+		}
+		if err := lock(t.Context()); err != nil {
+			t.Errorf("after the end of the first: %v", err)
+		}
+	})
+}
