@@ -346,6 +346,12 @@ func TestKillLink(t *testing.T) {
 	r := newRemote(t, p)
 	old, next := r.build("1.0.0", 1<<20), r.build("1.1.0", 6<<20)
 	r.group(r.publish(old))
+	// A device that restarts in the middle of an update failed; here it may do
+	// so as often as it likes.
+	patient := 1000
+	if _, err := r.product.ChangeDeploymentGroup(r.ctx, worldGroup, rest.DeploymentGroupChange{FailureThreshold: &patient}); err != nil {
+		t.Fatal(err)
+	}
 	r.release(r.publish(next))
 	b := simulate.Board{Image: filepath.Join(r.dir, "alpha.img")}
 	install(t, b, old)
@@ -364,6 +370,10 @@ func TestKillLink(t *testing.T) {
 	versions := map[string]bool{}
 	kills := 0
 	for after := time.Duration(0); ; after += after/4 + 10*time.Millisecond {
+		if after > storyTimeout/3 {
+			attempts, err := r.product.DeviceAttempts(r.ctx, "alpha", 0)
+			t.Fatalf("the board does not get to 1.1.0; attempts %+v, %v", attempts, err)
+		}
 		run = boot(t, b, config)
 		versions[run.version] = true
 		select {
