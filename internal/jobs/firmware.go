@@ -33,6 +33,8 @@ func (firmwareArgs) InsertOpts() river.InsertOpts {
 
 // FirmwareUploaded implements control.Enqueuer.
 func (j *Jobs) FirmwareUploaded(ctx context.Context, firmwareID int64) error {
+	j.starting.RLock()
+	defer j.starting.RUnlock()
 	if _, err := j.client.Insert(ctx, firmwareArgs{FirmwareID: firmwareID}, nil); err != nil {
 		return fleet.Errorf(fleet.Unavailable, "the job queue takes no work: %w", err)
 	}

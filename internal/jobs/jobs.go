@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -57,6 +58,10 @@ type Jobs struct {
 	scope   fleet.Scope
 
 	keepAudit, keepAttempts time.Duration
+
+	// starting is held while the queue starts: it wakes its fetcher at every
+	// insert, and must not do so while it makes it.
+	starting sync.RWMutex
 }
 
 var _ control.Enqueuer = (*Jobs)(nil)
@@ -106,7 +111,10 @@ func (j *Jobs) config() *river.Config {
 // Run works until ctx ends, then lets the jobs in hand finish for a short
 // while. What it does not finish is done after the next start.
 func (j *Jobs) Run(ctx context.Context) error {
-	if err := j.client.Start(ctx); err != nil {
+	j.starting.Lock()
+	err := j.client.Start(ctx)
+	j.starting.Unlock()
+	if err != nil {
 		return fmt.Errorf("start the job queue: %w", err)
 	}
 	<-j.client.Stopped()
