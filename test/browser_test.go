@@ -109,7 +109,10 @@ func (b *tab) fatal(t *testing.T, err error) {
 
 func (b *tab) open(t *testing.T, path string) {
 	t.Helper()
+	// The load that Navigate waits for may still be that of the page before.
+	value[bool](t, b, `window.left = true`)
 	b.do(t, chromedp.Navigate(b.server.BaseURL()+path))
+	b.until(t, `!window.left && document.readyState === "complete"`)
 }
 
 func (b *tab) until(t *testing.T, condition string) {
