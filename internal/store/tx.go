@@ -24,37 +24,41 @@ type Tx struct {
 	stmts *statements // of the pool of q; nil for PostgreSQL
 }
 
-func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
+// bound returns the statement of a query that is kept prepared, nil when there
+// is none, else the text to run; and the arguments in the order of its places.
+func (tx *Tx) bound(query string, args []any) (stmt *sql.Stmt, text string, placed []any) {
 	if tx.stmts == nil {
-		return tx.q.ExecContext(tx.ctx, query, args...)
+		return nil, query, args
 	}
 	if s, ok := tx.stmts.get(query); ok {
-		return tx.q.StmtContext(tx.ctx, s.Stmt).ExecContext(tx.ctx, arrange(args, s.places)...) //nolint:sqlclosecheck // the transaction closes it
+		return tx.q.StmtContext(tx.ctx, s.Stmt), "", arrange(args, s.places)
 	}
 	text, places := positional(query)
-	return tx.q.ExecContext(tx.ctx, text, arrange(args, places)...)
+	return nil, text, arrange(args, places)
+}
+
+func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
+	stmt, text, args := tx.bound(query, args) //nolint:sqlclosecheck // the transaction closes it
+	if stmt != nil {
+		return stmt.ExecContext(tx.ctx, args...)
+	}
+	return tx.q.ExecContext(tx.ctx, text, args...)
 }
 
 func (tx *Tx) query(query string, args ...any) (*sql.Rows, error) {
-	if tx.stmts == nil {
-		return tx.q.QueryContext(tx.ctx, query, args...)
+	stmt, text, args := tx.bound(query, args) //nolint:sqlclosecheck // the transaction closes it
+	if stmt != nil {
+		return stmt.QueryContext(tx.ctx, args...)
 	}
-	if s, ok := tx.stmts.get(query); ok {
-		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryContext(tx.ctx, arrange(args, s.places)...) //nolint:sqlclosecheck // the transaction closes it
-	}
-	text, places := positional(query)
-	return tx.q.QueryContext(tx.ctx, text, arrange(args, places)...)
+	return tx.q.QueryContext(tx.ctx, text, args...)
 }
 
 func (tx *Tx) queryRow(query string, args ...any) *sql.Row {
-	if tx.stmts == nil {
-		return tx.q.QueryRowContext(tx.ctx, query, args...)
+	stmt, text, args := tx.bound(query, args) //nolint:sqlclosecheck // the transaction closes it
+	if stmt != nil {
+		return stmt.QueryRowContext(tx.ctx, args...)
 	}
-	if s, ok := tx.stmts.get(query); ok {
-		return tx.q.StmtContext(tx.ctx, s.Stmt).QueryRowContext(tx.ctx, arrange(args, s.places)...) //nolint:sqlclosecheck // the transaction closes it
-	}
-	text, places := positional(query)
-	return tx.q.QueryRowContext(tx.ctx, text, arrange(args, places)...)
+	return tx.q.QueryRowContext(tx.ctx, text, args...)
 }
 
 // now is the server's clock, for what rows remember.
