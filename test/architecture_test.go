@@ -22,7 +22,9 @@ var layers = map[string][]string{
 	"nh1":       {},
 	"elixirver": {},
 
-	"fwup":             {},
+	"fwup":             {"fwup/fat", "fwup/vcdiff"},
+	"fwup/fat":         {},
+	"fwup/vcdiff":      {},
 	"fwup/fwupcli":     {"fwup", "internal/version"},
 	"fwup/faultdevice": {"fwup"},
 	"link":             {"phx", "nh1", "fwup", "elixirver"},
