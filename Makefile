@@ -10,7 +10,7 @@ PROGRAMS = bin/ganglion bin/ganglion-link bin/fwup
 ASSETS   = internal/web/assets/dist/.built
 WEBSRC   = $(wildcard internal/web/assets/src/*) internal/web/assets/package.json internal/web/assets/package-lock.json
 
-.PHONY: help build demo test lint bench generate screenshot clean $(PROGRAMS)
+.PHONY: help build demo test fuzz lint bench generate screenshot clean $(PROGRAMS)
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo: build ## a server and five devices taking their first update
 
 test: $(ASSETS) ## all tests; installs missing test parts where it may
 	scripts/test
+
+fuzz: ## every fuzz target for FUZZTIME (4s); make test does so too
+	scripts/fuzz
 
 lint: $(ASSETS) ## go vet, golangci-lint, formatting, generated code, govulncheck
 	scripts/lint
