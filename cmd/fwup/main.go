@@ -3,11 +3,12 @@
 package main
 
 import (
+	"context"
 	"os"
 
 	"github.com/ganglion-iot/ganglion/fwup/fwupcli"
 )
 
 func main() {
-	os.Exit(fwupcli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(fwupcli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

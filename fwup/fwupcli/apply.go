@@ -1,7 +1,6 @@
 package fwupcli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -90,8 +89,8 @@ func (p *program) applyTo(dev *fwup.FileDevice, bar *progressBar) (last fwup.Pro
 	if o.device == os.DevNull {
 		verify = false // there is nothing to read back
 	}
-	_, err = fwup.Apply(context.Background(), in, dev, fwup.ApplyOptions{
-		Task: *o.task, PublicKeys: o.publicKeys, Low: o.low, High: o.high,
+	_, err = fwup.Apply(p.ctx, in, dev, fwup.ApplyOptions{
+		Task: *o.task, PublicKeys: o.publicKeys, VerifyFirst: o.verifyFirst, Low: o.low, High: o.high,
 		MaxSize: o.maxSize * blockSize, VerifyWrites: verify, MinimizeWrites: o.minimize,
 		Unsafe: o.unsafe, LookupEnv: os.LookupEnv,
 		Warn: p.out.warning,

@@ -3,6 +3,7 @@ package fwupcli
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/hex"
 	"io"
 	"os"
@@ -15,7 +16,7 @@ import (
 // runWith runs the program and returns its exit status and output.
 func runWith(stdin string, args ...string) (exit int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	exit = Main(args, strings.NewReader(stdin), &out, &errs)
+	exit = Main(context.Background(), args, strings.NewReader(stdin), &out, &errs)
 	return exit, out.String(), errs.String()
 }
 

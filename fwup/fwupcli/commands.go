@@ -2,7 +2,6 @@ package fwupcli
 
 import (
 	"bufio"
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -22,7 +21,7 @@ func (p *program) create() error {
 	}
 	if o.output == "" {
 		out := bufio.NewWriterSize(p.stdout, 64<<10)
-		if err := fwup.Create(context.Background(), out, options); err != nil {
+		if err := fwup.Create(p.ctx, out, options); err != nil {
 			return err
 		}
 		return out.Flush()
@@ -31,7 +30,7 @@ func (p *program) create() error {
 	if err != nil {
 		return fmt.Errorf("error creating archive '%s': %s", o.output, systemText(err))
 	}
-	err = fwup.Create(context.Background(), f, options)
+	err = fwup.Create(p.ctx, f, options)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
@@ -60,7 +59,7 @@ func (p *program) sign() error {
 	if err != nil {
 		return fmt.Errorf("error creating '%s': %s", temporary, systemText(err))
 	}
-	err = fwup.Sign(context.Background(), in, out, fwup.SignOptions{PrivateKey: o.privateKey, LookupEnv: os.LookupEnv})
+	err = fwup.Sign(p.ctx, in, out, fwup.SignOptions{PrivateKey: o.privateKey, LookupEnv: os.LookupEnv})
 	if closeErr := out.Close(); err == nil {
 		err = closeErr
 	}
@@ -85,7 +84,7 @@ func (p *program) verify() error {
 		return err
 	}
 	defer in.Close()
-	info, err := fwup.Verify(context.Background(), in, fwup.VerifyOptions{PublicKeys: p.opts.publicKeys})
+	info, err := fwup.Verify(p.ctx, in, fwup.VerifyOptions{PublicKeys: p.opts.publicKeys, Strict: p.opts.strict})
 	if err != nil {
 		return inArchive(err, name, "the beginning")
 	}

@@ -61,8 +61,10 @@ func TestBadCommandLines(t *testing.T) {
 		{"-F -q", "\x00\x00\x00\x3bER\x00\x00specify one of -a, -c, -l, -m, -S, -V, or -z"},
 		{"one.fw two.fw", "fwup: unexpected parameter: one.fw\n"},
 		{"-d x -t t", "fwup: specify one of -a, -c, -l, -m, -S, -V, or -z\n"},
-		{"--max-size x -a", "fwup: --max-size takes a number from 0 to 1099511627776\n"},
-		{"--max-size -1 -a", "fwup: --max-size takes a number from 0 to 1099511627776\n"},
+		{"--max-size x -a", "fwup: --max-size takes a number from 0 to 18014398509481983\n"},
+		{"--max-size 0x40000000000000 -a", "fwup: --max-size takes a number from 0 to 18014398509481983\n"},
+		{"--max-size 9223372036854775808 -a", "fwup: --max-size takes a number from 0 to 18014398509481983\n"},
+		{"--max-size -1 -a", "fwup: --max-size takes a number from 0 to 18014398509481983\n"},
 		{"--progress-high 65536 -a", "fwup: --progress-high takes a number from 0 to 65535\n"},
 		{"-V -p " + dir + "/missing", "fwup: Error opening public key file '" + dir + "/missing': No such file or directory\n"},
 		{"-V -p " + dir, "fwup: Error reading or decoding public key from file '" + dir + "'\n"},
@@ -286,7 +288,7 @@ func TestCreate(t *testing.T) {
 	}
 	// To stdout, and from stdin.
 	var out bytes.Buffer
-	if exit := Main([]string{"-c", "-f", filepath.Join(dir, "good.conf"), "-1"}, nil, &out, &out); exit != 0 {
+	if exit := Main(t.Context(), []string{"-c", "-f", filepath.Join(dir, "good.conf"), "-1"}, nil, &out, &out); exit != 0 {
 		t.Fatal(out.String())
 	}
 	exit, got, _ := runWith(out.String(), "-m", "--metadata-key", "meta-product")
@@ -330,7 +332,7 @@ func TestExitHandshake(t *testing.T) {
 	} {
 		stdin := strings.NewReader("what is left in the pipe")
 		var out bytes.Buffer
-		Main(strings.Fields(tt.args), stdin, &out, &out)
+		Main(t.Context(), strings.Fields(tt.args), stdin, &out, &out)
 		if !strings.HasSuffix(out.String(), tt.end) || stdin.Len() != 0 {
 			t.Errorf("%s: %q, %d bytes are left", tt.args, out.String(), stdin.Len())
 		}

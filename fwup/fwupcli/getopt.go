@@ -11,6 +11,7 @@ type option struct {
 	short byte   // 0 for none
 	value bool   // takes a value
 	help  string // a line of the usage; "" hides the option
+	whole bool   // has to be spelled in full
 	name  string // of the value, in the usage
 	do    func(p *program, value string) error
 }
@@ -25,6 +26,9 @@ func (e *usageError) Error() string { return e.text }
 // option or is part of it, long options may be cut short as long as they are
 // clear, and "--" ends the options. It calls found for each option in order
 // and returns the other arguments.
+//
+// Options that fwup 1.16 does not have are spelled in full: what was clear
+// there has to stay clear.
 func getopt(args []string, table []option, found func(o *option, value string) error) (rest []string, err error) {
 	for len(args) > 0 {
 		arg := args[0]
@@ -70,7 +74,7 @@ func findLong(name string, table []option) (*option, error) {
 		if o.long == name && name != "" {
 			return o, nil
 		}
-		if o.long != "" && strings.HasPrefix(o.long, name) {
+		if o.long != "" && !o.whole && strings.HasPrefix(o.long, name) {
 			matches = append(matches, o)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 
@@ -44,6 +45,8 @@ type options struct {
 	numeric       bool
 	verbose       bool
 	exitHandshake bool
+	verifyFirst   bool // before anything is written
+	strict        bool
 }
 
 func defaults() options {
@@ -83,7 +86,7 @@ func optionTable() []option {
 		}),
 		flag(0, "minimize-writes", "Read first and skip what is there already", func(o *options) { o.minimize = true }),
 		flag(0, "no-minimize-writes", "Write without reading first", func(o *options) { o.minimize = false }),
-		number("max-size", "blocks", "Never write past so many blocks of 512 bytes", 1<<40, func(o *options, n int64) { o.maxSize = n }),
+		number("max-size", "blocks", "Never write past so many blocks of 512 bytes", math.MaxInt64/blockSize, func(o *options, n int64) { o.maxSize = n }),
 		flag('n', "", "Show progress as numbers", func(o *options) { o.numeric = true }),
 		named('o', "", "fw", "The file to write; - is stdout", func(o *options, v string) { o.output = dash(v) }),
 		{short: 'p', long: "public-key-file", value: true, name: "file", help: "A public key to check the update with; may be given again", do: (*program).publicKeyFile},
@@ -108,8 +111,10 @@ func optionTable() []option {
 		flag('u', "unmount", "Unmount the partitions of the device first", func(o *options) { o.unmount = true }),
 		flag('U', "no-unmount", "Leave partitions mounted", func(o *options) { o.unmount = false }),
 		flag(0, "unsafe", "Allow updates to run commands and to write other files", func(o *options) { o.unsafe = true }),
+		whole(flag(0, "strict", "With -V: also refuse what devices take but nobody should publish", func(o *options) { o.strict = true })),
 		flag('v', "verbose", "Say more about errors, on stderr", func(o *options) { o.verbose = true }),
 		command('V', "verify", "Check an update", (*program).verify),
+		whole(flag(0, "verify-first", "With -a: check all the task takes before anything is written", func(o *options) { o.verifyFirst = true })),
 		flag(0, "verify-writes", "Read back what was written", func(o *options) { o.verifyWrites = new(true) }),
 		flag(0, "no-verify-writes", "Do not read back", func(o *options) { o.verifyWrites = new(false) }),
 		{long: "version", help: "Print the version", do: func(p *program, _ string) error {
@@ -148,6 +153,12 @@ func flag(short byte, long, help string, set func(*options)) option {
 	}}
 }
 
+// whole is an option that fwup 1.16 does not have.
+func whole(o option) option {
+	o.whole = true
+	return o
+}
+
 // named is an option that names a file of a command: it rules easy mode out.
 func named(short byte, long, name, help string, set func(*options, string)) option {
 	return option{short: short, long: long, value: true, name: name, help: help, do: func(p *program, v string) error {
@@ -178,6 +189,9 @@ func level(c byte) option {
 }
 
 func (p *program) publicKeyFile(path string) error {
+	if p.tooManyKeys() {
+		return nil
+	}
 	text, err := readKey(path, "public", 44)
 	if err != nil {
 		return err
@@ -187,14 +201,22 @@ func (p *program) publicKeyFile(path string) error {
 }
 
 func (p *program) publicKeyText(text string) error {
+	if p.tooManyKeys() {
+		return nil
+	}
 	return p.addPublicKey([]byte(text), errors.New("Error decoding public key")) //nolint:staticcheck // shown as fwup shows it
 }
 
-func (p *program) addPublicKey(text []byte, problem error) error {
-	if len(p.opts.publicKeys) == maxPublicKeys {
-		p.out.warning(fmt.Sprintf("Ignoring public key since only %d supported", maxPublicKeys))
-		return nil
+// tooManyKeys warns of a key that is left out. Such a key is not even read.
+func (p *program) tooManyKeys() bool {
+	if len(p.opts.publicKeys) < maxPublicKeys {
+		return false
 	}
+	p.out.warning(fmt.Sprintf("Ignoring public key since only %d supported", maxPublicKeys))
+	return true
+}
+
+func (p *program) addPublicKey(text []byte, problem error) error {
 	key, err := fwup.ParsePublicKey(text)
 	if err != nil {
 		return problem

@@ -115,7 +115,7 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 func TestLostOutputIsAFailure(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--version"}, {"-m", "-i", "testdata/fw/unsigned.fw"}, {"-c", "-f", "testdata/conf/one.conf"}} {
-		if exit := Main(args, strings.NewReader(""), &fullDisk{3}, io.Discard); exit != 1 {
+		if exit := Main(t.Context(), args, strings.NewReader(""), &fullDisk{3}, io.Discard); exit != 1 {
 			t.Errorf("%v: exit status %d", args, exit)
 		}
 	}

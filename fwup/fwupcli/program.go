@@ -4,6 +4,7 @@
 package fwupcli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 // program is one run.
 type program struct {
+	ctx            context.Context // ends when the user gives up
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	out            *output
@@ -27,13 +29,18 @@ type program struct {
 var errDone = errors.New("done")
 
 // Main runs the program with the arguments after its name and returns the exit
-// status: 0 when all went well, 1 otherwise.
-func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return newProgram(stdin, stdout, stderr).main(args)
+// status: 0 when all went well, 1 otherwise. When ctx ends the command stops
+// with an error; an update that is being applied runs its on-error first.
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := newProgram(stdin, stdout, stderr)
+	p.ctx = ctx
+	return p.main(args)
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
-	return &program{stdin: stdin, stdout: stdout, stderr: stderr, out: &output{w: stdout}, findCards: findCards, opts: defaults()}
+	return &program{
+		ctx: context.Background(), stdin: stdin, stdout: stdout, stderr: stderr, out: &output{w: stdout}, findCards: findCards, opts: defaults(),
+	}
 }
 
 func (p *program) main(args []string) int {
@@ -117,8 +124,16 @@ func (p *program) input() (r io.ReadCloser, name string, err error) {
 	if p.out.framing {
 		return io.NopCloser(&frameReader{r: p.stdin}), "(null)", nil
 	}
+	if seeker, ok := p.stdin.(io.ReadSeeker); ok {
+		return keepOpen{seeker}, "(null)", nil // to be read twice
+	}
 	return io.NopCloser(p.stdin), "(null)", nil
 }
+
+// keepOpen is what the program reads but does not own.
+type keepOpen struct{ io.ReadSeeker }
+
+func (keepOpen) Close() error { return nil }
 
 // inArchive words an error of an archive for a command: only the program knows
 // the name of the file.
