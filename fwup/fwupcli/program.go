@@ -32,6 +32,11 @@ var errDone = errors.New("done")
 // status: 0 when all went well, 1 otherwise. When ctx ends the command stops
 // with an error; an update that is being applied runs its on-error first.
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if !canSeek(stdin) {
+		in := newAbortable(ctx, stdin)
+		defer in.stop()
+		stdin = in
+	}
 	p := newProgram(stdin, stdout, stderr)
 	p.ctx = ctx
 	return p.main(args)
@@ -98,6 +103,8 @@ func (p *program) report(err error) int {
 			fmt.Fprintf(p.stderr, "fwup: %s\n", usage.text)
 		}
 		p.printUsage()
+	case p.ctx.Err() != nil && errors.Is(err, p.ctx.Err()):
+		p.out.failure(context.Cause(p.ctx).Error())
 	default:
 		var config *fwup.ConfigError
 		if errors.As(err, &config) {
