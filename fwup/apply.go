@@ -32,6 +32,16 @@ type ApplyOptions struct {
 	// Unsafe allows actions that run commands or write to paths of the host.
 	// Without it they are refused.
 	Unsafe bool
+	// Stdout and Stderr get the output of commands; nil for nowhere. They may
+	// be written to while Progress and Warn are called, by another goroutine.
+	Stdout, Stderr io.Writer
+	// Environ is the environment of commands, as name=value; nil for nothing
+	// but PATH.
+	Environ []string
+	// RebootParamPath is the file that reboot_param() writes; "" for
+	// /run/systemd/reboot-param or, if that cannot be written,
+	// /run/reboot-param.
+	RebootParamPath string
 	// LookupEnv finds the variables of the environment that the tasks may use;
 	// nil for none.
 	LookupEnv func(string) (string, bool)
@@ -114,6 +124,7 @@ type applier struct {
 	envs    []UBootEnvLocation // the environments that were changed
 	warn    func(string)
 	unsafe  bool
+	host    host
 	size    int64 // of the destination in the beginning, or its given end; 0 when unknown
 }
 
@@ -122,7 +133,7 @@ func newApplier(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOption
 	if err != nil {
 		return nil, err
 	}
-	a := &applier{ctx: ctx, archive: ar, tasks: ar.tasks, warn: o.Warn, unsafe: o.Unsafe, size: o.MaxSize}
+	a := &applier{ctx: ctx, archive: ar, tasks: ar.tasks, warn: o.Warn, unsafe: o.Unsafe, size: o.MaxSize, host: hostOf(&o, ar.info)}
 	if a.warn == nil {
 		a.warn = func(string) {}
 	}

@@ -43,6 +43,7 @@ const (
 	ClassErrorFunction    = "error-function"     // the task itself gave up
 	ClassDoubleRead       = "double-read"        // a resource was asked for twice
 	ClassStrict           = "archive-not-strict" // devices may read it, but it is not as it should be
+	ClassCommand          = "command-failed"     // a command of the task failed
 	ClassUnsafe           = "needs-unsafe"       // an action that has to be allowed
 	ClassConfig           = "config"             // the configuration to create from is wrong
 	ClassOther            = "other"

@@ -41,6 +41,9 @@ var requirements = map[string]requirement{
 		offset, err2 := parseCNumber(args[1])
 		return err == nil && err2 == nil && a.partitionAt(index, offset)
 	}},
+	"require-path-on-device": requirePathOnDevice,
+	"require-path-at-offset": requirePathAtOffset,
+	"require-execute":        requireExecute,
 	"require-uboot-variable": {args: 3, holds: func(a *applier, args []string) bool {
 		loc, err := a.ubootEnv(args[0])
 		if err != nil {

@@ -3,6 +3,7 @@ package fwupcli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -92,7 +93,8 @@ func (p *program) applyTo(dev *fwup.FileDevice, bar *progressBar) (last fwup.Pro
 	_, err = fwup.Apply(p.ctx, in, dev, fwup.ApplyOptions{
 		Task: *o.task, PublicKeys: o.publicKeys, VerifyFirst: o.verifyFirst, Low: o.low, High: o.high,
 		MaxSize: o.maxSize * blockSize, VerifyWrites: verify, MinimizeWrites: o.minimize,
-		Unsafe: o.unsafe, LookupEnv: os.LookupEnv,
+		Unsafe: o.unsafe, LookupEnv: os.LookupEnv, Environ: os.Environ(),
+		Stdout: p.commandOutput(), Stderr: p.stderr, RebootParamPath: o.rebootParam,
 		Warn: p.out.warning,
 		Progress: func(now fwup.Progress) {
 			last = now
@@ -102,6 +104,15 @@ func (p *program) applyTo(dev *fwup.FileDevice, bar *progressBar) (last fwup.Pro
 		},
 	})
 	return last, inArchive(err, name, "the beginning")
+}
+
+// commandOutput returns where commands of the update write. Between frames
+// there is no place for it.
+func (p *program) commandOutput() io.Writer {
+	if p.out.framing {
+		return p.stderr
+	}
+	return p.stdout
 }
 
 // blockSize is the unit of --max-size in bytes.

@@ -376,8 +376,6 @@ func TestActionsToCome(t *testing.T) {
 		{"fat", "mkfs-abort", "fwup: fat_mkfs is not supported by this version of fwup\n"},
 		{"gpt", "complete", "fwup: gpt_write is not supported by this version of fwup\n"},
 		{"crypt", "cbc", "fwup: raw_write: encryption is not supported by this version of fwup\n"},
-		{"flow", "unsafe-exec", "fwup: execute is not supported by this version of fwup\n"},
-		{"flow", "unsafe-path", "fwup: path_write is not supported by this version of fwup\n"},
 	} {
 		image := filepath.Join(t.TempDir(), "image")
 		exit, stdout, _ := runWith("", "-a", "-q", "--unsafe", "-d", image, "-t", tt.task, "-i", "testdata/fw/"+tt.archive+".fw")

@@ -39,6 +39,7 @@ type options struct {
 	minimize      bool
 	trim          bool
 	unsafe        bool
+	rebootParam   string // "" for where the system looks for it
 	unmount       bool
 	accept        bool // the card that was found
 	quiet         bool
@@ -96,8 +97,10 @@ func optionTable() []option {
 		number("progress-high", "percent", "Show the end of the work as this", maxPercent, func(o *options, n int64) { o.high = int(n) }),
 		{long: "public-key", value: true, name: "key", help: "A public key to check the update with; may be given again", do: (*program).publicKeyText},
 		flag('q', "quiet", "Show no progress", func(o *options) { o.quiet = true }),
-		// reboot_param is yet to come; until then an update that needs it fails.
-		value("reboot-param-path", "file", "Where reboot_param writes", func(*options, string) error { return nil }),
+		value("reboot-param-path", "file", "Where reboot_param writes", func(o *options, v string) error {
+			o.rebootParam = v
+			return nil
+		}),
 		command('S', "sign", "Sign an update", (*program).sign),
 		{long: "sparse-check", value: true, name: "file", help: "Try whether files may have holes here", do: func(p *program, v string) error {
 			p.opts.command, p.opts.easy, p.opts.sparsePath = (*program).sparseCheck, false, v

@@ -81,6 +81,7 @@ type outcome struct {
 	err            error
 	stdout, stderr []byte
 	image          []byte
+	out            []byte // what the task wrote to ${OUT}
 }
 
 // localPath finds the files that the arguments name: they are relative to
@@ -96,6 +97,10 @@ func localPath(arg string) string {
 func replay(t *testing.T, v *vector, r *recordedRun) outcome {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "image")
+	out := filepath.Join(t.TempDir(), "out")
+	for name, value := range r.Env {
+		t.Setenv(name, strings.ReplaceAll(value, "@OUT@", out))
+	}
 	if r.StartImage != "" {
 		if err := os.WriteFile(image, startImage(t, r.StartImage), 0o600); err != nil {
 			t.Fatal(err)
@@ -115,6 +120,11 @@ func replay(t *testing.T, v *vector, r *recordedRun) outcome {
 		t.Fatal(err)
 	}
 	o.image = b
+	if r.OutSHA256 != "" {
+		if o.out, err = os.ReadFile(out); err != nil {
+			t.Error(err)
+		}
+	}
 	return o
 }
 

@@ -26,9 +26,6 @@ var later = []laterRuns{
 	{"fat", "the actions on FAT file systems", 10, func(v *vector, r *recordedRun) bool { return v.Group == "fat" && r.Op == "apply" }},
 	{"crypt", "encryption", 6, func(v *vector, r *recordedRun) bool { return v.Group == "crypt" && r.Op == "apply" }},
 	{"delta", "applying deltas", 13, func(v *vector, r *recordedRun) bool { return v.Group == "delta" && r.Task == "upgrade" }},
-	{"flow", "the actions that --unsafe allows", 4, func(v *vector, r *recordedRun) bool {
-		return v.Group == "flow" && slices.Contains(r.Args, "--unsafe")
-	}},
 }
 
 // TestRecordedRuns replays what fwup 1.16 was seen to do: exit status, output
@@ -50,9 +47,6 @@ func TestRecordedRuns(t *testing.T) {
 			t.Run(v.Group+"/"+v.name()+"/"+strings.Join(r.Args, " "), func(t *testing.T) {
 				if r.Env == nil {
 					t.Parallel()
-				}
-				for name, value := range r.Env {
-					t.Setenv(name, value)
 				}
 				compare(t, v, r, replay(t, v, r))
 			})
@@ -77,6 +71,9 @@ func compare(t *testing.T, v *vector, r *recordedRun, got outcome) {
 	}
 	if r.ImageSHA256 != "" && (int64(len(got.image)) != r.ImageSize || imageHash(got.image) != r.ImageSHA256) {
 		t.Errorf("the image of %d bytes is not the recorded one of %d bytes", len(got.image), r.ImageSize)
+	}
+	if r.OutSHA256 != "" && imageHash(got.out) != r.OutSHA256 {
+		t.Errorf("the %d bytes written to ${OUT} are not the recorded ones", len(got.out))
 	}
 	var e *fwup.Error
 	if errors.As(got.err, &e) && e.Class != r.Class {
