@@ -1,0 +1,139 @@
+package vcdiff
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Sizes of target windows in bytes.
+const (
+	// DefaultWindow is what Encode uses when it is not told otherwise.
+	DefaultWindow = 8 << 20
+	// MaxWindow is the most that fwup 1.16 and xdelta3 read.
+	MaxWindow = 64 << 20
+)
+
+// EncodeOptions says how Encode works. The zero value is good.
+type EncodeOptions struct {
+	// Window is how many bytes of the target share one window: DefaultWindow
+	// when 0, at most MaxWindow. Whoever applies the delta needs that much
+	// memory. A window ends earlier when it would take too many instructions.
+	Window int
+
+	// Progress, when set, is called after each window with the number of bytes
+	// of the target that are done.
+	Progress func(done int64)
+}
+
+// Encode writes to w the delta that makes the target from the first sourceSize
+// bytes of the source. The same input always gives the same delta. The result
+// can be read by Decode, by xdelta3 and by fwup 1.6 and later.
+//
+// Sources and targets can have any size. Memory is bounded by
+//
+//	min(sourceSize, 64 MiB) + min(sourceSize/2, 32 MiB) + Window + 24 MiB
+//
+// whatever the size of the target. A source above 64 MiB is read in pages, and
+// short matches far from where the last one was may be missed in it.
+//
+// Encode stops soon after ctx is done and returns its error. Errors of source,
+// target and w are returned wrapped. What was written to w before an error is
+// of no use.
+func Encode(ctx context.Context, w io.Writer, source io.ReaderAt, sourceSize int64, target io.Reader, o EncodeOptions) error {
+	if o.Window == 0 {
+		o.Window = DefaultWindow
+	}
+	if o.Window < 1 || o.Window > MaxWindow {
+		return fmt.Errorf("vcdiff: window of %d bytes is not between 1 and %d", o.Window, MaxWindow)
+	}
+	if sourceSize < 0 {
+		return fmt.Errorf("vcdiff: negative size of the source: %d", sourceSize)
+	}
+	pages, err := openSource(ctx, source, sourceSize)
+	if err != nil {
+		return err
+	}
+	e := &encoder{
+		ctx:     ctx,
+		out:     bufio.NewWriterSize(w, 64<<10),
+		target:  target,
+		limit:   o.Window,
+		matcher: newMatcher(ctx, pages),
+	}
+	if err := e.run(o.Progress); err != nil {
+		return err
+	}
+	if err := e.out.Flush(); err != nil {
+		return fmt.Errorf("vcdiff: write the delta: %w", err)
+	}
+	return nil
+}
+
+// encoder makes one delta.
+type encoder struct {
+	ctx     context.Context
+	out     *bufio.Writer
+	target  io.Reader
+	ended   bool   // the target has no more bytes
+	limit   int    // size of a window
+	window  []byte // bytes of the target read and not yet encoded
+	matcher *matcher
+	writer  windowWriter
+}
+
+// run writes the header and all windows. Even an empty target gets a window:
+// fwup 1.16 knows only with the first one that the header was whole.
+func (e *encoder) run(progress func(int64)) error {
+	// A write error stays in the buffered writer until its end.
+	_, _ = e.out.Write([]byte{0xd6, 0xc3, 0xc4, 0, 0})
+	done := int64(0)
+	for first := true; ; first = false {
+		if err := e.fill(); err != nil {
+			return err
+		}
+		if len(e.window) == 0 && !first {
+			return nil
+		}
+		used, err := e.matcher.match(e.window, done)
+		if err != nil {
+			return err
+		}
+		if err := e.writer.write(e.out, e.window[:used], e.matcher.copies); err != nil {
+			return fmt.Errorf("vcdiff: write the delta: %w", err)
+		}
+		e.window = e.window[:copy(e.window, e.window[used:])]
+		done += int64(used)
+		if progress != nil {
+			progress(done)
+		}
+	}
+}
+
+// fill reads the target until there is a whole window or nothing more. The
+// buffer grows with what comes, so that small targets take little.
+func (e *encoder) fill() error {
+	for !e.ended && len(e.window) < e.limit {
+		if err := e.ctx.Err(); err != nil {
+			return err
+		}
+		have := len(e.window)
+		if have == cap(e.window) {
+			grown := make([]byte, have, min(max(2*have, 64<<10), e.limit))
+			copy(grown, e.window)
+			e.window = grown
+		}
+		part := e.window[have:min(cap(e.window), have+1<<20)]
+		n, err := io.ReadFull(e.target, part)
+		e.window = e.window[:have+n]
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			e.ended = true
+		case err != nil:
+			return fmt.Errorf("vcdiff: read the target: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package vcdiff
+
+import (
+	"context"
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	// seedLength is how many bytes are looked up at once.
+	seedLength = 8
+	// maxIndexed is how many places of a source are in its index at most.
+	maxIndexed = 1 << 23
+	// indexBits of an entry are the number of a place plus one, the others a
+	// part of the hash, which spares most looks at places that do not match.
+	indexBits = 24
+)
+
+// sourceIndex finds places of the source by the seedLength bytes there. It
+// knows one place for each hash, out of those at multiples of its stride.
+type sourceIndex struct {
+	stride  int64
+	shift   uint // of a hash, to make it a number of an entry
+	entries []uint32
+}
+
+// newSourceIndex reads the whole source. It returns what it has when the
+// source can not be read: the source knows the error.
+func newSourceIndex(ctx context.Context, s *pagedSource) *sourceIndex {
+	x := &sourceIndex{stride: seedLength}
+	for s.size/x.stride > maxIndexed {
+		x.stride *= 2
+	}
+	places := s.size / x.stride
+	x.shift = 64 - uint(bits.Len64(uint64(max(places, 16)-1)))
+	x.entries = make([]uint32, 1<<(64-x.shift))
+	for place := int64(0); place < places && s.err == nil && ctx.Err() == nil; {
+		at := place * x.stride
+		s.use(at)
+		page := s.page[min(at-s.start, int64(len(s.page))):]
+		place = x.add(page[:min(len(page), 1<<20)], place)
+	}
+	return x
+}
+
+// add takes in the places in p, the first of which has a number, and returns
+// the number of the one behind.
+func (x *sourceIndex) add(p []byte, place int64) int64 {
+	for len(p) >= seedLength {
+		v := binary.LittleEndian.Uint64(p)
+		p = p[min(int(x.stride), len(p)):]
+		place++
+		if isRun(v) {
+			continue
+		}
+		h := hashSeed(v)
+		x.entries[h>>x.shift] = uint32(h>>(x.shift-8))<<indexBits | uint32(place)
+	}
+	return place
+}
+
+// find returns where in the source the bytes v may be, or -1.
+func (x *sourceIndex) find(v uint64) int64 {
+	h := hashSeed(v)
+	e := x.entries[h>>x.shift]
+	if e>>indexBits != uint32(h>>(x.shift-8))&0xff || e == 0 {
+		return -1
+	}
+	return (int64(e&(1<<indexBits-1)) - 1) * x.stride
+}
+
+// isRun tells whether all bytes of v are the same.
+func isRun(v uint64) bool { return v == bits.RotateLeft64(v, 8) }
+
+// hashSeed spreads v over the upper bits.
+func hashSeed(v uint64) uint64 { return v * 0x9e3779b97f4a7c15 }
+
+// matchForward counts the bytes that are the same from the start of a and b.
+func matchForward(a, b []byte) int {
+	limit := min(len(a), len(b))
+	a, b = a[:limit], b[:limit]
+	n := 0
+	for len(a) >= 8 && len(b) >= 8 {
+		if x := binary.LittleEndian.Uint64(a) ^ binary.LittleEndian.Uint64(b); x != 0 {
+			return n + bits.TrailingZeros64(x)/8
+		}
+		a, b = a[8:], b[8:]
+		n += 8
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return n + i
+		}
+	}
+	return limit
+}
+
+// matchBackward counts the bytes that are the same from the end of a and b.
+func matchBackward(a, b []byte) int {
+	n := 0
+	for limit := min(len(a), len(b)); n < limit; n++ {
+		if a[len(a)-1-n] != b[len(b)-1-n] {
+			break
+		}
+	}
+	return n
+}

@@ -1,0 +1,288 @@
+package vcdiff
+
+import (
+	"context"
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	// maxCopies is how many copies a window has at most; then it ends.
+	maxCopies = 1 << 19
+	// maxSegment is how far apart the first and the last byte used of a source
+	// may be in a window. Readers count them, and the window, in 32 bits.
+	maxSegment = 1<<31 - MaxWindow
+
+	// A match of longEnough is taken without a look for another one,
+	longEnough = 64
+	// and one of lazyLimit without a look whether one that starts a byte later
+	// is better.
+	lazyLimit = 24
+
+	headBits  = 17      // of the hash of four bytes of the window
+	chainSize = 1 << 18 // how far back earlier places with the same hash are known
+	chainSeen = 4       // how many of them are looked at
+
+	// checkEvery is after how many bytes a window looks whether it should stop.
+	checkEvery = 256 << 10
+)
+
+// match is a part of the window and what it is equal to.
+type match struct {
+	length int
+	from   int64 // as in copied
+	gain   int   // bytes it saves, about
+}
+
+// matcher finds out of what a window can be made.
+type matcher struct {
+	ctx    context.Context
+	source *pagedSource
+	index  *sourceIndex // made when it is first needed
+
+	window   []byte
+	base     int64 // of the window, in the target
+	diagonal int64 // how far ahead of the target the last copy of the source was
+	copies   []copied
+	start    int64 // the part of the source
+	end      int64 // that copies has
+
+	head  []uint32 // where in the window a hash was last, plus one
+	chain []uint32 // where it was before
+}
+
+func newMatcher(ctx context.Context, s *pagedSource) *matcher {
+	return &matcher{
+		ctx:    ctx,
+		source: s,
+		head:   make([]uint32, 1<<headBits),
+		chain:  make([]uint32, chainSize),
+	}
+}
+
+// match fills copies for a window that starts at base of the target. It
+// returns how many bytes of the window they are for.
+func (m *matcher) match(window []byte, base int64) (used int, err error) {
+	m.window, m.base = window, base
+	m.copies = m.copies[:0]
+	m.start, m.end = 1<<62, 0
+	clear(m.head)
+
+	p, check := 0, 0
+	for p < len(window) && len(m.copies) < maxCopies {
+		if p >= check {
+			if err := m.ctx.Err(); err != nil {
+				return 0, err
+			}
+			check = p + checkEvery
+		}
+		found := m.find(p)
+		if found.length == 0 {
+			m.insert(p)
+			p++
+			continue
+		}
+		for found.length < lazyLimit {
+			later := m.find(p + 1)
+			if later.gain <= found.gain {
+				break
+			}
+			m.insert(p)
+			found = later
+			p++
+		}
+		p = m.take(p, found)
+	}
+	if err := m.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if len(m.copies) < maxCopies {
+		p = len(window)
+	}
+	return p, m.source.err
+}
+
+// find returns the best match at p, of length 0 when there is none.
+func (m *matcher) find(p int) match {
+	if p+4 > len(m.window) {
+		return match{}
+	}
+	best := m.findDiagonal(p)
+	if best.length >= longEnough {
+		return best
+	}
+	if p+seedLength <= len(m.window) {
+		v := binary.LittleEndian.Uint64(m.window[p:])
+		if isRun(v) {
+			return better(best, m.findRun(p))
+		}
+		best = better(best, m.findSource(p, v))
+		if best.length >= longEnough {
+			return best
+		}
+	}
+	return m.findWindow(p, best)
+}
+
+// better returns the match that saves more.
+func better(a, b match) match {
+	if b.gain > a.gain {
+		return b
+	}
+	return a
+}
+
+// findDiagonal goes on where the last copy of the source ended.
+func (m *matcher) findDiagonal(p int) match {
+	s := m.source
+	at := m.base + int64(p) + m.diagonal
+	if i := at - s.start; i >= 0 && i+4 <= int64(len(s.page)) {
+		if binary.LittleEndian.Uint32(s.page[i:]) != binary.LittleEndian.Uint32(m.window[p:]) {
+			return match{}
+		}
+	} else if at < 0 || at >= s.size {
+		return match{}
+	}
+	return m.sourceMatch(p, at, 3)
+}
+
+// findSource looks up the bytes v at p.
+func (m *matcher) findSource(p int, v uint64) match {
+	if m.index == nil {
+		m.index = newSourceIndex(m.ctx, m.source)
+	}
+	at := m.index.find(v)
+	if at < 0 {
+		return match{}
+	}
+	return m.sourceMatch(p, at, 5)
+}
+
+// sourceMatch compares p with the source at an offset.
+func (m *matcher) sourceMatch(p int, at int64, cost int) match {
+	n := m.source.forward(at, m.window[p:])
+	if n <= cost || max(m.end, at+int64(n))-min(m.start, at) > maxSegment {
+		return match{}
+	}
+	return match{length: n, from: at, gain: n - cost}
+}
+
+// findRun counts the bytes at p that are the same.
+func (m *matcher) findRun(p int) match {
+	n := 1 + matchForward(m.window[p:], m.window[p+1:])
+	return match{length: n, from: oneByte, gain: n - 4}
+}
+
+// findWindow looks for the bytes at p earlier in the window.
+func (m *matcher) findWindow(p int, best match) match {
+	t := m.window
+	at := m.head[hashShort(t[p:])]
+	for range chainSeen {
+		if at == 0 {
+			break
+		}
+		from := int(at) - 1
+		if n := best.length; p+n >= len(t) || t[from+n] == t[p+n] {
+			length := matchForward(t[from:], t[p:])
+			cost := 2 + (bits.Len32(uint32(p-from))+6)/7
+			if length >= 4 && length-cost > best.gain {
+				best = match{length: length, from: ^int64(from), gain: length - cost}
+			}
+		}
+		if p-from >= chainSize {
+			break
+		}
+		next := m.chain[from%chainSize]
+		if next >= at {
+			break
+		}
+		at = next
+	}
+	return best
+}
+
+// insert lets the bytes at p be found later.
+func (m *matcher) insert(p int) {
+	if p+4 > len(m.window) {
+		return
+	}
+	h := hashShort(m.window[p:])
+	m.chain[p%chainSize] = m.head[h]
+	m.head[h] = uint32(p + 1)
+}
+
+// hashShort makes a number of headBits of the first four bytes of t.
+func hashShort(t []byte) uint32 {
+	return binary.LittleEndian.Uint32(t) * 0x9e3779b1 >> (32 - headBits)
+}
+
+// take notes a match and returns where it ends. It lets the match begin
+// earlier where it can.
+func (m *matcher) take(p int, found match) int {
+	end := p + found.length
+	for i := p; i < min(end, p+longEnough); i++ {
+		m.insert(i)
+	}
+	p, found.from = m.extendBack(p, found.from)
+	if found.from >= 0 {
+		m.diagonal = found.from - m.base - int64(p)
+		m.start = min(m.start, found.from)
+		m.end = max(m.end, found.from+int64(end-p))
+	}
+	m.copies = append(m.copies, copied{uint32(p), uint32(end - p), found.from})
+	return end
+}
+
+// extendBack moves the start of a match back while the bytes before are the
+// same: over bytes that are in no copy, and over whole short copies.
+func (m *matcher) extendBack(p int, from int64) (start int, at int64) {
+	for {
+		low, next := 0, 0
+		if last := len(m.copies) - 1; last >= 0 {
+			low = int(m.copies[last].at + m.copies[last].length)
+			next = int(m.copies[last].at)
+		}
+		n := m.sameBefore(p, from, low)
+		p, from = p-n, before(from, n)
+		if p > low || low-next > longEnough || low == 0 {
+			return p, from
+		}
+		n = m.sameBefore(p, from, next)
+		if p-n > next {
+			return p, from
+		}
+		p, from = p-n, before(from, n)
+		m.copies = m.copies[:len(m.copies)-1]
+	}
+}
+
+// sameBefore counts the bytes of the window between low and p that are the
+// same as those before from.
+func (m *matcher) sameBefore(p int, from int64, low int) int {
+	t := m.window[low:p]
+	switch {
+	case from >= 0:
+		return min(m.source.backward(from, t), m.roomBefore(from))
+	case from == oneByte:
+		return matchBackward(m.window[low:p], m.window[low+1:p+1])
+	default:
+		return matchBackward(m.window[:^from], t)
+	}
+}
+
+// roomBefore is how far back a copy from an offset of the source may begin.
+func (m *matcher) roomBefore(from int64) int {
+	return int(max(0, from-max(0, m.end-maxSegment)))
+}
+
+// before returns the place n bytes before from.
+func before(from int64, n int) int64 {
+	switch {
+	case from == oneByte:
+		return from
+	case from >= 0:
+		return from - int64(n)
+	default:
+		return from + int64(n) // ^(^from - n)
+	}
+}
