@@ -173,7 +173,7 @@ func (p *configParser) define(name string, args []string) error {
 	if strings.HasPrefix(name, "define-eval") {
 		n, err := evaluate(value)
 		if err != nil {
-			return configErrorf("error evaluating '%s': %w", value, err)
+			return &ConfigError{Err: &evalError{text: value, err: err}}
 		}
 		value = formatInt(n)
 	}

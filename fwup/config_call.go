@@ -27,12 +27,11 @@ const (
 var requirementRules = []callRule{
 	{
 		name: "require-partition-offset", min: 2, max: 2, usage: "require-partition-offset requires a partition number and a block offset",
-		blocks: map[int]string{1: offsetText},
 		check: func(_ *section, args []string) error {
 			if n, err := parseCInteger(args[0]); err != nil || n < 0 || n > 3 {
 				return configErrorf("require-partition-offset requires the partition number to be between 0, 1, 2, or 3")
 			}
-			return nil
+			return checkBlock("require-partition-offset", offsetText, args[1])
 		},
 	},
 	{
@@ -65,7 +64,7 @@ var requirementRules = []callRule{
 var actionRules = []callRule{
 	{
 		name: "raw_write", resource: true, min: 1, max: maxActionArgs - 1, usage: "raw_write requires a block offset",
-		blocks: map[int]string{0: offsetText}, check: checkRawWriteOptions,
+		blocks: map[int]string{0: offsetText}, // the options of encryption may be variables still
 	},
 	{
 		name: "raw_memset", min: 3, max: 3, usage: "raw_memset requires a block offset, count, and value",
@@ -77,8 +76,11 @@ var actionRules = []callRule{
 	},
 	{
 		name: "fat_attrib", min: 3, max: 3, usage: "fat_attrib requires a block offset, filename, and attributes (SHR)",
-		blocks: map[int]string{0: offsetText},
 		check: func(_ *section, args []string) error {
+			// The original names the wrong action here.
+			if err := checkBlock("fat_mkfs", offsetText, args[0]); err != nil {
+				return err
+			}
 			if prefixLength(args[2], "RHSrhs") != len(args[2]) {
 				return configErrorf("fat_attrib only supports R, H, and S attributes")
 			}
@@ -86,17 +88,19 @@ var actionRules = []callRule{
 		},
 	},
 	{
-		name: "fat_write", resource: true, min: 1, max: 2, usage: "fat_write requires a block offset and destination filename",
+		name: "fat_write", resource: true, min: 1, max: 2, usage: "fat_write requires a block offset and optional destination filename",
 		blocks: map[int]string{0: offsetText},
 	},
 	{
-		name: "fat_cp", min: 3, max: 4, usage: "fat_cp requires a block offset, from filename, and to filename",
-		blocks: map[int]string{0: offsetText},
+		name: "fat_cp", min: 3, max: 4, usage: "fat_cp requires either 3 or 4 arguments",
 		check: func(_ *section, args []string) error {
-			if len(args) == 4 {
-				return checkBlock("fat_cp", offsetText, args[2])
+			if len(args) == 3 {
+				return checkBlock("fat_cp", offsetText, args[0])
 			}
-			return nil
+			if err := checkBlock("fat_cp", "source "+offsetText, args[0]); err != nil {
+				return err
+			}
+			return checkBlock("fat_cp", "destination "+offsetText, args[2])
 		},
 	},
 	fatRule("fat_mv", 3, "a block offset, old filename, new filename"),
@@ -126,8 +130,8 @@ var actionRules = []callRule{
 	{name: "path_write", resource: true, min: 1, max: 1, usage: "path_write requires a file path"},
 	{name: "pipe_write", resource: true, min: 1, max: 1, usage: "pipe_write requires a command to execute"},
 	{name: "execute", min: 1, max: 1, usage: "execute requires a command to execute"},
-	{name: "ubi_volume_write", resource: true, min: 1, max: 1, usage: "ubi_volume_write requires a UBI volume device path"},
-	{name: "reboot_param", min: 1, max: 1, usage: "reboot_param requires a parameter"},
+	{name: "ubi_volume_write", resource: true, min: 1, max: 1, usage: "ubi_volume_write requires a UBI volume path (e.g. /dev/ubi0_3)"},
+	{name: "reboot_param", min: 1, max: 1, usage: "reboot_param requires a single string parameter"},
 }
 
 func fatRule(name string, args int, what string) callRule {
@@ -157,33 +161,11 @@ func checkReference(kind, problem string) func(*section, []string) error {
 }
 
 func checkMemset(_ *section, args []string) error {
-	if n, err := parseCNumber(args[1]); err != nil || n < 1 || n > maxMemset {
+	if n, err := parseCNumber(args[1]); err != nil || n < 1 || n > math.MaxInt64/blockSize {
 		return configErrorf("raw_memset requires a positive integer block count")
 	}
 	if n, err := parseCInteger(args[2]); err != nil || n < 0 || n > 255 {
 		return configErrorf("raw_memset requires value to be between 0 and 255")
-	}
-	return nil
-}
-
-// checkRawWriteOptions checks the options of an encrypted raw_write. They may
-// be arguments of their own or share one, with commas in between.
-func checkRawWriteOptions(_ *section, args []string) error {
-	found := map[string]string{}
-	for _, arg := range args[1:] {
-		for part := range strings.SplitSeq(arg, ",") {
-			key, value, ok := strings.Cut(part, "=")
-			switch {
-			case !ok:
-				return configErrorf("Expecting '=' for optional raw_write parameter")
-			case key != "cipher" && key != "secret":
-				return configErrorf("Unexpected parameter to raw_write: %s", part)
-			}
-			found[key] = value
-		}
-	}
-	if (found["cipher"] == "") != (found["secret"] == "") {
-		return configErrorf("Both a cipher and secret are required if one is supplied")
 	}
 	return nil
 }

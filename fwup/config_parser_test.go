@@ -100,7 +100,7 @@ func TestWrongConfigurations(t *testing.T) {
 		"define(A, B, C)":                                 "1: 'define' requires 2 parameters",
 		"define(\"\", B)":                                 "1: set_environment failed",
 		"define!(\"A=B\", B)":                             "1: set_environment failed",
-		"define-eval(A, \"1/0\")":                         "1: error evaluating '1/0': division by zero",
+		"define-eval(A, \"1/0\")":                         "1: error evaluating '1/0'",
 		"task x { reqlist = { a b } }":                    "1: unexpected token 'b'",
 		"task x { reqlist = { , } }":                      "1: unexpected token ','",
 		"task x { reqlist = ( }":                          "1: unexpected token '('",

@@ -12,6 +12,9 @@ var (
 	errIntegerRange = errors.New("out of range")
 )
 
+// cBlanks is what C skips before a number.
+const cBlanks = " \t\n\v\f\r"
+
 // parseCInteger reads a signed number as C's strtol with base 0 does: leading
 // blanks, a sign, then decimal, 0x hexadecimal or 0 octal digits. Nothing may
 // follow. Empty text is 0, as it is for the original.
@@ -19,7 +22,7 @@ func parseCInteger(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
-	digits, negative := strings.TrimLeft(s, " \t\n\v\f\r"), false
+	digits, negative := strings.TrimLeft(s, cBlanks), false
 	if digits != "" && (digits[0] == '-' || digits[0] == '+') {
 		digits, negative = digits[1:], digits[0] == '-'
 	}
