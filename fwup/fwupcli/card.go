@@ -43,13 +43,14 @@ func (p *program) onlyCard() (card, error) {
 	if len(cards) == 0 {
 		return card{}, errors.New("No memory cards found. Try reinserting the card.") //nolint:staticcheck // shown as fwup shows it
 	}
-	var b strings.Builder
-	b.WriteString("Too many possible memory cards found:")
+	// This is for the person in front of the computer, not for programs that
+	// read stdout.
+	fmt.Fprintln(p.stderr, "Too many possible memory cards found: ")
 	for _, c := range cards {
-		fmt.Fprintf(&b, "\n  %s (%s)", c.path, strings.TrimSuffix(sizeText(c.size)+"; "+c.name, "; "))
+		fmt.Fprintf(p.stderr, "  %s (%s)\n", c.path, strings.TrimSuffix(sizeText(c.size)+"; "+c.name, "; "))
 	}
-	b.WriteString("\nSpecify one using the -d option.")
-	return card{}, errors.New(b.String())
+	fmt.Fprintln(p.stderr, "Automatic selection not possible. Specify one using the -d option.")
+	return card{}, errSaid
 }
 
 // chooseCard finds the card to write to and lets the user confirm it.

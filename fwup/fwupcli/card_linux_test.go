@@ -84,13 +84,21 @@ func TestDetect(t *testing.T) {
 		{"--detect", []card{one, two}, 0, "/dev/sdx,1000000\n/dev/mmcblk7,2048\n"},
 		{"-z", nil, 1, "fwup: No memory cards found. Try reinserting the card.\n"},
 		{"-z", []card{one}, 0, "/dev/sdx\n"},
-		{"-z", []card{one, two}, 1, "fwup: Too many possible memory cards found:\n  /dev/sdx (1.00 MB; Reader)\n  /dev/mmcblk7 (2.05 KB)\nSpecify one using the -d option.\n"},
+		{"-z", []card{one, two}, 1, ""},
 		{"-a -t complete -i " + unsigned, nil, 1, "fwup: No memory cards found. Try reinserting the card.\n"},
 		{"-a -t complete", []card{one}, 1, "fwup: Cannot confirm use of /dev/sdx when using stdin.\nRerun with -y if location is correct.\n"},
 	} {
-		p, stdout, _ := withCards("", tt.cards...)
+		p, stdout, stderr := withCards("", tt.cards...)
 		if exit := p.main(strings.Fields(tt.args)); exit != tt.exit || stdout.String() != tt.want {
 			t.Errorf("%s: exit status %d, %q, expected %q", tt.args, exit, stdout, tt.want)
+		}
+		wantErr := ""
+		if len(tt.cards) > 1 && tt.exit == 1 {
+			wantErr = "Too many possible memory cards found: \n  /dev/sdx (1.00 MB; Reader)\n  /dev/mmcblk7 (2.05 KB)\n" +
+				"Automatic selection not possible. Specify one using the -d option.\n"
+		}
+		if stderr.String() != wantErr {
+			t.Errorf("%s: stderr %q, expected %q", tt.args, stderr, wantErr)
 		}
 	}
 }

@@ -26,15 +26,42 @@ func (p *program) create() error {
 		}
 		return out.Flush()
 	}
-	f, err := os.OpenFile(o.output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return fmt.Errorf("error creating archive '%s': %s", o.output, systemText(err))
-	}
-	err = fwup.Create(p.ctx, f, options)
-	if closeErr := f.Close(); err == nil {
+	out := &lateFile{path: o.output}
+	err := fwup.Create(p.ctx, out, options)
+	if closeErr := out.close(); err == nil {
 		err = closeErr
 	}
+	if out.missing != nil {
+		err = out.missing
+	}
 	return err
+}
+
+// lateFile is made with the first byte that is written to it: a configuration
+// that is wrong leaves the archive that was made before.
+type lateFile struct {
+	path    string
+	f       *os.File
+	missing error // why it could not be made
+}
+
+func (l *lateFile) Write(b []byte) (int, error) {
+	if l.f == nil {
+		f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+		if err != nil {
+			l.missing = fmt.Errorf("error creating archive '%s': %s", l.path, systemText(err))
+			return 0, l.missing
+		}
+		l.f = f
+	}
+	return l.f.Write(b)
+}
+
+func (l *lateFile) close() error {
+	if l.f == nil {
+		return nil
+	}
+	return l.f.Close()
 }
 
 // sign puts a signature in place of the one an update has, if any.

@@ -263,9 +263,9 @@ func TestManyPublicKeys(t *testing.T) {
 	for range maxPublicKeys {
 		args = append(args, "-p", "testdata/keys/b.pub")
 	}
-	args = append(args, "--public-key", "not even looked at")
+	args = append(args, "--public-key", "not even looked at", "-p", "nor is this")
 	exit, stdout, _ := runWith("", args...)
-	want := "fwup: Ignoring public key since only 10 supported\nfwup: Firmware archive's meta.conf fails digital signature verification.\n"
+	want := strings.Repeat("fwup: Ignoring public key since only 10 supported\n", 2) + "fwup: Firmware archive's meta.conf fails digital signature verification.\n"
 	if exit != 1 || stdout != want {
 		t.Errorf("exit status %d, %q", exit, stdout)
 	}
@@ -308,6 +308,10 @@ func TestCreate(t *testing.T) {
 	exit, stdout, stderr := runWith("", "-c", "-f", bad, "-o", made)
 	if exit != 1 || stdout != "fwup: Error parsing configuration file '"+bad+"'\n" || stderr != bad+":2: no such option 'meta-nonsense'\n" {
 		t.Errorf("exit status %d, %q, %q", exit, stdout, stderr)
+	}
+	// What was made before is still there.
+	if got := runOK(t, "-m", "--metadata-key", "meta-product", "-i", made); got != "from stdin\n" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -28,6 +28,9 @@ type program struct {
 // errDone ends the program with success before any command ran.
 var errDone = errors.New("done")
 
+// errSaid ends the program with a failure that the user was already told of.
+var errSaid = errors.New("said")
+
 // Main runs the program with the arguments after its name and returns the exit
 // status: 0 when all went well, 1 otherwise. When ctx ends the command stops
 // with an error; an update that is being applied runs its on-error first.
@@ -103,6 +106,7 @@ func (p *program) report(err error) int {
 			fmt.Fprintf(p.stderr, "fwup: %s\n", usage.text)
 		}
 		p.printUsage()
+	case errors.Is(err, errSaid):
 	case p.ctx.Err() != nil && errors.Is(err, p.ctx.Err()):
 		p.out.failure(context.Cause(p.ctx).Error())
 	default:
