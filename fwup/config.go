@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"os/user"
 	"strings"
 	"time"
 )
@@ -112,16 +112,44 @@ func readConfigText(r io.Reader) ([]byte, error) {
 	return b, err
 }
 
-// expandHome replaces a leading ~ by the home directory.
+// expandHome replaces a leading ~ or ~user by the home directory.
 func expandHome(path string) string {
-	if path != "~" && !strings.HasPrefix(path, "~/") {
+	if !strings.HasPrefix(path, "~") {
 		return path
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return path
+	name, rest := path[1:], ""
+	if i := strings.IndexByte(name, '/'); i >= 0 {
+		name, rest = name[:i], name[i:]
 	}
-	return home + path[1:]
+	if name == "" {
+		if home, err := os.UserHomeDir(); err == nil {
+			return home + rest
+		}
+	} else if u, err := user.Lookup(name); err == nil {
+		return u.HomeDir + rest
+	}
+	return path
+}
+
+// dirOf returns the directory of a configuration file as it is written: errors
+// show it so.
+func dirOf(file string) string {
+	switch i := strings.LastIndexByte(file, '/'); i {
+	case -1:
+		return "."
+	case 0:
+		return "/"
+	default:
+		return file[:i]
+	}
+}
+
+// pathFrom returns a path that is relative to a directory.
+func pathFrom(dir, path string) string {
+	if strings.HasPrefix(path, "/") || strings.HasPrefix(path, "~") {
+		return expandHome(path)
+	}
+	return expandHome(dir + "/" + path)
 }
 
 // include goes on with another file. Its path is relative to the file that
@@ -140,11 +168,8 @@ func (p *configParser) include(args []string) error {
 	if p.lexer.depth() >= maxIncludes {
 		return configErrorf("includes nested too deeply")
 	}
-	path := given
-	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "~") {
-		path = filepath.Join(filepath.Dir(p.lexer.source().file), path)
-	}
-	info, err := os.Stat(expandHome(path))
+	path := pathFrom(dirOf(p.lexer.source().file), given)
+	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return configErrorf("Cannot include '%s': File not found", given)

@@ -48,6 +48,7 @@ func (s *schema) option(name string) *option {
 type section struct {
 	schema *schema
 	title  string
+	file   string                // where it began; paths in it are relative to that
 	values map[string][]string   // one value, or those of a list; absent when unset
 	subs   map[string][]*section // by option name, in declaration order
 }

@@ -99,6 +99,7 @@ func (p *configParser) subsection(parent *section, o *option) error {
 	}
 	if s == nil {
 		s = newSection(o.schema, title)
+		s.file = p.lexer.source().file
 		parent.subs[o.name] = append(parent.subs[o.name], s)
 	}
 	if err := p.section(s, false); err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"strconv"
-	"strings"
 )
 
 const (
@@ -205,9 +204,7 @@ func resourceOf(s *section) (*resource, error) {
 	r := &resource{
 		name: s.title, hash: s.str("blake2b-256"),
 		contents: s.str("contents"), skipHoles: s.flag("skip-holes"),
-	}
-	if s.has("host-path") {
-		r.hostPaths = strings.Split(s.str("host-path"), ";")
+		fromFiles: s.has("host-path"), hostPaths: s.str("host-path"),
 	}
 	var err error
 	if r.assertAtMost, err = s.integer("assert-size-lte"); err != nil {

@@ -318,10 +318,10 @@ func TestResourcesToCreateFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := resources[0], resources[1]
-	if !slices.Equal(a.hostPaths, []string{"x", "y"}) || a.assertAtMost != 10 || a.assertAtLeast != 1 || !a.skipHoles {
+	if !slices.Equal(a.paths(), []string{"x", "y"}) || !a.fromFiles || a.assertAtMost != 10 || a.assertAtLeast != 1 || !a.skipHoles {
 		t.Errorf("a is %+v", a)
 	}
-	if b.hostPaths != nil || b.contents != "" || b.assertAtMost != -1 || b.assertAtLeast != -1 || b.skipHoles {
+	if b.fromFiles || len(b.paths()) > 0 || b.contents != "" || b.assertAtMost != -1 || b.assertAtLeast != -1 || b.skipHoles {
 		t.Errorf("b is %+v", b)
 	}
 	if got := string(s.metaConf()); got != emptyMetaConf {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,7 +48,7 @@ func Create(ctx context.Context, w io.Writer, o CreateOptions) error {
 	if err != nil {
 		return classify(err, ClassConfig)
 	}
-	inputs, err := inputsOf(ctx, conf, filepath.Dir(o.ConfigPath))
+	inputs, err := inputsOf(ctx, conf)
 	if err != nil {
 		return err
 	}
@@ -130,53 +129,55 @@ type piece struct {
 
 // inputsOf opens every file of the resources once, and writes what is found
 // into the configuration.
-func inputsOf(ctx context.Context, conf *section, dir string) ([]*input, error) {
+func inputsOf(ctx context.Context, conf *section) ([]*input, error) {
 	list, err := resourcesOf(conf)
 	if err != nil {
 		return nil, classify(err, ClassConfig)
 	}
 	var inputs []*input
 	for _, res := range list {
-		in, err := inputOf(ctx, res, dir)
+		sub := conf.section("file-resource", res.name)
+		in, err := inputOf(ctx, res, dirOf(sub.file))
 		if err != nil {
 			return nil, err
 		}
-		conf.section("file-resource", res.name).setResource(in.layout, in.hash)
+		sub.setResource(in.layout, in.hash)
 		inputs = append(inputs, in)
+	}
+	for i, res := range list {
+		if err := checkAsserts(res, inputs[i].layout.size()); err != nil {
+			return nil, err
+		}
+		if err := checkResourceName(res.name); err != nil {
+			return nil, err
+		}
 	}
 	return inputs, nil
 }
 
 func inputOf(ctx context.Context, res *resource, dir string) (*input, error) {
 	in := &input{name: res.name}
-	if err := checkResourceName(res.name); err != nil {
-		return nil, err
-	}
-	for _, path := range res.hostPaths {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(dir, path)
-		}
-		in.pieces = append(in.pieces, piece{path: path})
-	}
-	if len(res.hostPaths) == 0 {
-		in.pieces = []piece{{text: res.contents, runs: layout{int64(len(res.contents))}}}
-	}
-	for i := range in.pieces {
-		p := &in.pieces[i]
+	for _, path := range res.paths() {
+		p := piece{path: pathFrom(dir, path)}
 		if err := p.measure(res.skipHoles); err != nil {
-			return nil, errorf(ClassConfig, "Can't read '%s' of file-resource '%s'", p.path, res.name).about(res.name).because(err)
+			return nil, errorf(ClassConfig, "can't open path '%s' in file-resource '%s'", path, res.name).about(res.name).because(err)
 		}
-		in.layout = in.layout.join(p.runs)
+		in.layout, p.runs = in.layout.take(p.runs)
+		in.pieces = append(in.pieces, p)
 	}
-	if len(in.layout) > maxLayoutParts {
-		return nil, errorf(ClassConfig, "file-resource '%s' has more than %d runs of data and holes", res.name, maxLayoutParts).about(res.name)
-	}
-	if err := checkAsserts(res, in.layout.size()); err != nil {
-		return nil, err
+	if !res.fromFiles {
+		size := int64(len(res.contents))
+		in.layout = in.layout.join(layout{size})
+		in.pieces = []piece{{text: res.contents, runs: layout{size}}}
 	}
 	var err error
 	in.hash, err = in.sum(ctx)
 	return in, classify(err, ClassConfig)
+}
+
+// paths returns the files that make a resource.
+func (res *resource) paths() []string {
+	return strings.FieldsFunc(res.hostPaths, func(r rune) bool { return r == ';' })
 }
 
 // maxResourceName is the most bytes of a resource's name: fwup has 512 for it
@@ -185,28 +186,36 @@ const maxResourceName = 506
 
 // checkResourceName refuses names that do not stay what they are in an archive.
 func checkResourceName(name string) error {
+	problem := ""
 	switch {
-	case name == "", name == "/", strings.HasSuffix(name, "/"):
-		return errorf(ClassConfig, "resource name '%s' can't be empty or end with a '/'", name).about(name)
-	case name == "/"+metaConfName, name == "/"+signatureName, name == "/data", strings.HasPrefix(name, "/data/"):
-		return errorf(ClassConfig, "resource name '%s' is reserved", name).about(name)
 	case len(name) > maxResourceName:
-		return errorf(ClassConfig, "resource name '%.40s…' is longer than %d bytes", name, maxResourceName)
+		problem = fmt.Sprintf("resource name '%s' is too long", name)
+	case name == "":
+		problem = "resource name can't be empty"
+	case strings.HasSuffix(name, "/"):
+		problem = fmt.Sprintf("resource name '%s' can't end in a '/'", name)
+	case name == "/"+metaConfName, name == "/"+signatureName:
+		problem = "resources can't be named " + name
+	case name == "/data", strings.HasPrefix(name, "/data/"):
+		problem = "use a normal resource name rather than specifying /data"
+	default:
+		return nil
 	}
-	return nil
+	return errorf(ClassConfig, "%s", problem).about(name)
 }
 
 // checkAsserts holds the size of a resource made of files against the bounds
 // of the configuration.
 func checkAsserts(res *resource, size int64) error {
-	if len(res.hostPaths) == 0 {
-		return nil
-	}
-	if most := res.assertAtMost; most >= 0 && size > most*blockSize {
-		return errorf(ClassConfig, "file-resource '%s' has %d bytes, more than its assert-size-lte of %d blocks (%d bytes)", res.name, size, most, most*blockSize).about(res.name)
-	}
-	if least := res.assertAtLeast; least >= 0 && size < least*blockSize {
-		return errorf(ClassConfig, "file-resource '%s' has %d bytes, less than its assert-size-gte of %d blocks (%d bytes)", res.name, size, least, least*blockSize).about(res.name)
+	const text = "file size assertion failed on '%s'. Size is %d bytes. It must be %s %d bytes (%d blocks)"
+	switch least, most := res.assertAtLeast, res.assertAtMost; {
+	case !res.fromFiles:
+	case res.hostPaths == "":
+		return errorf(ClassConfig, "must specify a host-path for resource '%s'", res.name).about(res.name)
+	case least > maxBlock, least >= 0 && size < least*blockSize:
+		return errorf(ClassConfig, text, res.hostPaths, size, ">=", uint64(least)*blockSize, least).about(res.name)
+	case most >= 0 && most <= maxBlock && size > most*blockSize:
+		return errorf(ClassConfig, text, res.hostPaths, size, "<=", most*blockSize, most).about(res.name)
 	}
 	return nil
 }
@@ -225,6 +234,23 @@ func (l layout) join(next layout) layout {
 		}
 	}
 	return l
+}
+
+// maxRuns is the most runs of data and holes of a resource made of files. It is
+// odd: the last is of data.
+const maxRuns = 255
+
+// take puts the runs of a file behind a layout. What is beyond maxRuns becomes
+// data with all its holes. It returns what the runs of the file are then.
+func (l layout) take(runs layout) (joined, taken layout) {
+	for i, n := range runs {
+		run := layout{0, n}
+		if i%2 == 0 || len(l) == maxRuns {
+			run = layout{n}
+		}
+		l, taken = l.join(run), taken.join(run)
+	}
+	return l, taken
 }
 
 // measure finds out how long a file is and where its holes are.

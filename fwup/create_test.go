@@ -159,25 +159,46 @@ func TestCreateRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "two-blocks"), make([]byte, 1024), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct{ conf, want string }{
-		"missing file":   {`file-resource x { host-path = "nowhere" }`, "nowhere"},
-		"a directory":    {`file-resource x { host-path = "." }`, "file-resource 'x'"},
-		"too large":      {`file-resource x { host-path = "two-blocks" assert-size-lte = 1 }`, "assert-size-lte"},
-		"too small":      {`file-resource x { host-path = "two-blocks" assert-size-gte = 3 }`, "assert-size-gte"},
-		"reserved":       {`file-resource "/meta.conf" { contents = "x" }`, "meta.conf"},
-		"reserved too":   {`file-resource "/data/x" { contents = "x" }`, "/data/x"},
-		"ends in slash":  {`file-resource "x/" { contents = "x" }`, "x/"},
-		"name too long":  {`file-resource "` + strings.Repeat("n", 507) + `" { contents = "x" }`, "506"},
-		"wrong language": {`meta-product = `, "configuration"},
+	long := strings.Repeat("n", 507)
+	for conf, want := range map[string]string{
+		`file-resource x { host-path = "nowhere" }`:                          "can't open path 'nowhere' in file-resource 'x'",
+		`file-resource x { host-path = "two-blocks;nowhere" }`:               "can't open path 'nowhere' in file-resource 'x'",
+		`file-resource x { host-path = "." }`:                                "can't open path '.' in file-resource 'x'",
+		`file-resource x { host-path = "" }`:                                 "must specify a host-path for resource 'x'",
+		`file-resource x { host-path = "two-blocks" assert-size-lte = 1 }`:   "file size assertion failed on 'two-blocks'. Size is 1024 bytes. It must be <= 512 bytes (1 blocks)",
+		`file-resource x { host-path = "two-blocks" assert-size-gte = 3 }`:   "file size assertion failed on 'two-blocks'. Size is 1024 bytes. It must be >= 1536 bytes (3 blocks)",
+		`file-resource x { host-path = ";two-blocks;" assert-size-gte = 3 }`: "file size assertion failed on ';two-blocks;'. Size is 1024 bytes. It must be >= 1536 bytes (3 blocks)",
+		`file-resource x { host-path = ";" assert-size-gte = 1 }`:            "file size assertion failed on ';'. Size is 0 bytes. It must be >= 512 bytes (1 blocks)",
+		`file-resource "/meta.conf" { contents = "x" }`:                      "resources can't be named /meta.conf",
+		`file-resource "/meta.conf.ed25519" { contents = "x" }`:              "resources can't be named /meta.conf.ed25519",
+		`file-resource "/data/x" { contents = "x" }`:                         "use a normal resource name rather than specifying /data",
+		`file-resource "/data" { contents = "x" }`:                           "use a normal resource name rather than specifying /data",
+		`file-resource "" { contents = "x" }`:                                "resource name can't be empty",
+		`file-resource "/" { contents = "x" }`:                               "resource name '/' can't end in a '/'",
+		`file-resource "x/" { contents = "x" }`:                              "resource name 'x/' can't end in a '/'",
+		`file-resource "` + long + `" { contents = "x" }`:                    "resource name '" + long + "' is too long",
+		`meta-product = `: "Error parsing configuration file '" + dir + "/x.conf'",
 	} {
 		path := filepath.Join(dir, "x.conf")
-		if err := os.WriteFile(path, []byte(c.conf), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		err := Create(t.Context(), io.Discard, CreateOptions{ConfigPath: path})
-		if classOf(err) != ClassConfig || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v", name, err)
+		if classOf(err) != ClassConfig || err.Error() != want {
+			t.Errorf("%s: %v, want %s", conf, err, want)
 		}
+	}
+	for _, conf := range []string{
+		`file-resource x { host-path = "two-blocks" assert-size-lte = 2 assert-size-gte = 2 }`,
+		`file-resource x { host-path = "two-blocks" assert-size-lte = 9223372036854775807 }`,
+		`file-resource x { contents = "" assert-size-gte = 2 }`,
+		`file-resource "` + long[1:] + `" { contents = "x" }`,
+		`file-resource "/datum" { contents = "x" }`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "x.conf"), []byte(conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		create(t, CreateOptions{ConfigPath: filepath.Join(dir, "x.conf")})
 	}
 	if err := Create(t.Context(), io.Discard, CreateOptions{ConfigPath: filepath.Join(dir, "none.conf")}); classOf(err) != ClassConfig {
 		t.Errorf("no configuration: %v", err)
@@ -248,5 +269,66 @@ func TestLayoutJoin(t *testing.T) {
 		if got := c.a.join(c.b); !slices.Equal(got, c.want) {
 			t.Errorf("%d and %d: %d, want %d", c.a, c.b, got, c.want)
 		}
+	}
+}
+
+// TestHostPathsAreRelativeToTheirFile makes a firmware of files that lie
+// beside the configuration that names them.
+func TestHostPathsAreRelativeToTheirFile(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	for name, text := range map[string]string{
+		"main.conf":       "file-resource a { host-path = f }\ninclude(sub/part.conf)\nfile-resource c { include(sub/inside.conf) }",
+		"f":               "outer",
+		"sub/part.conf":   "file-resource b { host-path = \"f;../f\" }\nfile-resource d { host-path = \"~/f\" }",
+		"sub/f":           "inner ",
+		"sub/inside.conf": "host-path = f",
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := create(t, CreateOptions{ConfigPath: dir + "/main.conf"})
+	members, err := readMembers(t, bytes.NewReader(b))
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	want := map[string]string{"data/a": "outer", "data/b": "inner outer", "data/c": "outer", "data/d": "outer"}
+	for _, m := range members[1:] {
+		if string(m.content) != want[m.name] {
+			t.Errorf("%s is %q, want %q", m.name, m.content, want[m.name])
+		}
+	}
+	if len(members) != 5 {
+		t.Errorf("%d members", len(members))
+	}
+}
+
+// TestManyHoles joins files with so many holes that the rest is taken as data.
+func TestManyHoles(t *testing.T) {
+	file := make(layout, 200)
+	for i := range file {
+		file[i] = int64(i + 1)
+	}
+	first, taken := layout(nil).take(file)
+	if !slices.Equal(first, file) || !slices.Equal(taken, file) {
+		t.Fatalf("the first file is %d", first)
+	}
+	both, taken := first.take(file)
+	if len(both) != maxRuns || both.size() != 2*file.size() {
+		t.Fatalf("%d runs of %d bytes", len(both), both.size())
+	}
+	// The first 55 runs of the second file fill the layout, the others are data.
+	if len(taken) != 55 || !slices.Equal(taken[:54], file[:54]) || taken[54] != file[54:].size() || taken.size() != file.size() {
+		t.Errorf("the second file is %d", taken)
+	}
+	last := both[254]
+	third, taken := both.take(file)
+	if len(third) != maxRuns || len(taken) != 1 || taken[0] != file.size() || third[254] != last+file.size() {
+		t.Errorf("the third file is %d of %d", taken, third)
+	}
+	if third.dataSize()+third.sum(1) != 3*file.size() {
+		t.Errorf("%d bytes are gone", 3*file.size()-third.size())
 	}
 }

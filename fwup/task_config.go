@@ -105,8 +105,9 @@ type resource struct {
 	hash   string // BLAKE2b-256 of the data bytes, as written; "" when missing
 
 	// The rest is there when creating only.
-	hostPaths     []string // files whose bytes make the resource, one after the other
-	contents      string   // its bytes, when there are no host paths
+	fromFiles     bool   // hostPaths say what it is made of
+	hostPaths     string // the files one after the other, with semicolons in between
+	contents      string // its bytes, when it is not made of files
 	skipHoles     bool
 	assertAtMost  int64 // in blocks, -1 when not asked for
 	assertAtLeast int64
@@ -162,6 +163,15 @@ func (s *section) mbrTable(name string) (*mbrTable, error) {
 		return nil, errors.New("mbr_write can't find mbr reference")
 	}
 	return mbrTableOf(m)
+}
+
+// gptTable returns the gpt section of a name.
+func (s *section) gptTable(name string) (*gptTable, error) {
+	g := s.section("gpt", name)
+	if g == nil {
+		return nil, errors.New("gpt_write can't find gpt reference")
+	}
+	return gptTableOf(g)
 }
 
 // ubootEnv returns where the uboot-environment of a name lies.
