@@ -25,7 +25,7 @@ type action struct {
 // actions holds every action by name.
 var actions = actionTable(
 	rawWriteAction, rawMemsetAction, trimAction,
-	mbrWriteAction,
+	mbrWriteAction, gptWriteAction,
 	ubootClearenvAction, ubootSetenvAction, ubootUnsetenvAction, ubootRecoverAction,
 	pathWriteAction, pipeWriteAction, executeAction, ubiVolumeWriteAction, rebootParamAction,
 	infoAction, errorAction,
@@ -40,7 +40,7 @@ func actionTable(list ...*action) map[string]*action {
 }
 
 // plannedActions are those of fwup 1.16 that are not in the table yet.
-const plannedActions = " fat_attrib fat_cp fat_mkdir fat_mkfs fat_mv fat_mv! fat_rm fat_rm! fat_setlabel fat_touch fat_write gpt_write "
+const plannedActions = " fat_attrib fat_cp fat_mkdir fat_mkfs fat_mv fat_mv! fat_rm fat_rm! fat_setlabel fat_touch fat_write "
 
 // actionCall is one action in its place.
 type actionCall struct {

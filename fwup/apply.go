@@ -186,6 +186,7 @@ func (a *applier) ubootEnv(name string) (UBootEnvLocation, error) {
 }
 
 func (a *applier) mbrTable(name string) (*mbrTable, error) { return a.archive.conf.mbrTable(name) }
+func (a *applier) gptTable(name string) (*gptTable, error) { return a.archive.conf.gptTable(name) }
 
 // run does everything a task says. When it fails, the task's on-error follows.
 func (a *applier) run(t *task) error {

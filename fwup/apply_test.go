@@ -93,7 +93,6 @@ func TestApplyRefuses(t *testing.T) {
 		{"flow", "unsafe-path", ClassUnsafe, "path_write requires --unsafe"},
 		{"ab-v2", "upgrade", ClassErrorFunction, "Neither partition is active"},
 		{"ab-v2", "none", ClassNoTask, "'none'"},
-		{"gpt", "complete", ClassOther, "gpt_write is not supported"},
 		{"bad-delta-lzma", "complete", ClassLength, "isn't expected size"},
 	} {
 		_, err := Apply(t.Context(), bytes.NewReader(recordedArchive(t, c.archive)), new(MemoryDevice), ApplyOptions{Task: c.task})

@@ -76,6 +76,7 @@ type blockCache struct {
 	rewritten map[int64]bool // but for these
 
 	limit    int64 // hard end of the destination in bytes
+	growable bool  // there is no such end
 	verify   bool  // read back and compare what was written
 	minimize bool  // read first, do not write what is there already
 	unsynced bool  // something was written since the last Sync
@@ -105,6 +106,7 @@ func newBlockCache(dev BlockDevice, size, maxSize int64) (*blockCache, error) {
 		}
 		c.limit = min(c.limit, end)
 	}
+	c.growable = c.limit == math.MaxInt64
 	return c, nil
 }
 

@@ -120,77 +120,21 @@ func validateOSIP(s *section) error {
 	return nil
 }
 
-// gptPartition is what the checks of a GPT need of a partition.
-type gptPartition struct {
-	offset, count uint64
-	used, expand  bool
-}
-
+// validateGPT also makes the boot mark of a partition one of its flags.
 func validateGPT(s *section) error {
-	if !isUUID(s.str("guid")) {
-		return configErrorf("GPT must have a valid disk guid")
+	t, err := gptTableOf(s)
+	if err != nil {
+		return err
 	}
-	var table [maxGPTPartitions]gptPartition
-	seen := map[int64]bool{}
 	for _, sub := range s.sections("partition") {
-		n, err := partitionNumber(sub.title, maxGPTPartitions, seen)
-		if err != nil {
-			return err
-		}
-		if table[n], err = gptPartitionOf(sub, n); err != nil {
-			return err
-		}
-	}
-	if len(seen) == 0 {
-		return configErrorf("empty partition table?")
-	}
-	return checkGPT(&table)
-}
-
-func gptPartitionOf(s *section, n int64) (p gptPartition, err error) {
-	switch {
-	case !isUUID(s.str("type")):
-		return p, configErrorf("partition %d's type must set to a UUID", n)
-	case !isUUID(s.str("guid")):
-		return p, configErrorf("partition %d must have a valid guid", n)
-	}
-	offset, err := partitionOffset(s, n)
-	if err != nil {
-		return p, err
-	}
-	count, err := s.integer("block-count")
-	if err != nil || count < 0 || count >= maxPartitionBlocks {
-		return p, configErrorf("partition %d's block-count must be specified and less than 2^31 - 1", n)
-	}
-	flags, err := parseCNumber(s.str("flags"))
-	if err != nil {
-		return p, configErrorf("error parsing partition %d's flags", n)
-	}
-	if s.flag("boot") {
-		// The boot mark is one of the flags.
-		s.set("flags", fmt.Sprintf("0x%x", flags|1<<2))
-	}
-	s.drop("boot")
-	return gptPartition{offset: uint64(offset), count: uint64(count), used: true, expand: s.flag("expand")}, nil
-}
-
-func checkGPT(table *[maxGPTPartitions]gptPartition) error {
-	expanding := false
-	for i, a := range table {
-		if !a.used {
-			continue
-		}
-		if expanding {
-			return configErrorf(`a partition can't be specified after the one with "expand = true"`)
-		}
-		expanding = a.expand
-		for j := i + 1; j < len(table); j++ {
-			b := table[j]
-			if b.used && a.offset < b.offset+b.count && b.offset < a.offset+a.count {
-				return configErrorf("partitions %d (blocks %d to %d) and %d (blocks %d to %d) overlap",
-					i, a.offset, a.offset+a.count, j, b.offset, b.offset+b.count)
+		if sub.flag("boot") {
+			n, err := parseCInteger(sub.title)
+			if err != nil {
+				return err
 			}
+			sub.set("flags", fmt.Sprintf("0x%x", t.partitions[n].Flags))
 		}
+		sub.drop("boot")
 	}
 	return nil
 }
