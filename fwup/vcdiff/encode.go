@@ -8,18 +8,14 @@ import (
 	"io"
 )
 
-// Sizes of target windows in bytes.
-const (
-	// DefaultWindow is what Encode uses when it is not told otherwise.
-	DefaultWindow = 8 << 20
-	// MaxWindow is the most that fwup 1.16 and xdelta3 read.
-	MaxWindow = 64 << 20
-)
+// defaultWindow is the size of the windows of Encode in bytes, as that of
+// xdelta3.
+const defaultWindow = 8 << 20
 
 // EncodeOptions says how Encode works. The zero value is good.
 type EncodeOptions struct {
-	// Window is how many bytes of the target share one window: DefaultWindow
-	// when 0, at most MaxWindow. Whoever applies the delta needs that much
+	// Window is how many bytes of the target share one window: 8 MiB when 0,
+	// at most 64 MiB. Whoever applies the delta needs that much
 	// memory. A window ends earlier when it would take too many instructions.
 	Window int
 
@@ -30,7 +26,7 @@ type EncodeOptions struct {
 
 // Encode writes to w the delta that makes the target from the first sourceSize
 // bytes of the source. The same input always gives the same delta. The result
-// can be read by Decode, by xdelta3 and by fwup 1.6 and later.
+// can be read by a Reader, by xdelta3 and by fwup 1.6 and later.
 //
 // Sources and targets can have any size. Memory is bounded by
 //
@@ -44,10 +40,10 @@ type EncodeOptions struct {
 // of no use.
 func Encode(ctx context.Context, w io.Writer, source io.ReaderAt, sourceSize int64, target io.Reader, o EncodeOptions) error {
 	if o.Window == 0 {
-		o.Window = DefaultWindow
+		o.Window = defaultWindow
 	}
-	if o.Window < 1 || o.Window > MaxWindow {
-		return fmt.Errorf("vcdiff: window of %d bytes is not between 1 and %d", o.Window, MaxWindow)
+	if o.Window < 1 || o.Window > maxWindow {
+		return fmt.Errorf("vcdiff: window of %d bytes is not between 1 and %d", o.Window, maxWindow)
 	}
 	if sourceSize < 0 {
 		return fmt.Errorf("vcdiff: negative size of the source: %d", sourceSize)
@@ -88,7 +84,7 @@ type encoder struct {
 // fwup 1.16 knows only with the first one that the header was whole.
 func (e *encoder) run(progress func(int64)) error {
 	// A write error stays in the buffered writer until its end.
-	_, _ = e.out.Write([]byte{0xd6, 0xc3, 0xc4, 0, 0})
+	_, _ = e.out.WriteString(magic + "\x00")
 	done := int64(0)
 	for first := true; ; first = false {
 		if err := e.fill(); err != nil {
@@ -112,8 +108,10 @@ func (e *encoder) run(progress func(int64)) error {
 	}
 }
 
-// fill reads the target until there is a whole window or nothing more. The
-// buffer grows with what comes, so that small targets take little.
+// smallWindow is how much memory a window gets at first.
+const smallWindow = 256 << 10
+
+// fill reads the target until there is a whole window or nothing more.
 func (e *encoder) fill() error {
 	for !e.ended && len(e.window) < e.limit {
 		if err := e.ctx.Err(); err != nil {
@@ -121,7 +119,11 @@ func (e *encoder) fill() error {
 		}
 		have := len(e.window)
 		if have == cap(e.window) {
-			grown := make([]byte, have, min(max(2*have, 64<<10), e.limit))
+			size := e.limit
+			if have < smallWindow {
+				size = min(size, smallWindow)
+			}
+			grown := make([]byte, have, size)
 			copy(grown, e.window)
 			e.window = grown
 		}

@@ -26,7 +26,7 @@ type sourceIndex struct {
 
 // newSourceIndex reads the whole source. It returns what it has when the
 // source can not be read: the source knows the error.
-func newSourceIndex(ctx context.Context, s *pagedSource) *sourceIndex {
+func newSourceIndex(ctx context.Context, s *encodeSource) *sourceIndex {
 	x := &sourceIndex{stride: seedLength}
 	for s.size/x.stride > maxIndexed {
 		x.stride *= 2

@@ -11,7 +11,7 @@ const (
 	maxCopies = 1 << 19
 	// maxSegment is how far apart the first and the last byte used of a source
 	// may be in a window. Readers count them, and the window, in 32 bits.
-	maxSegment = 1<<31 - MaxWindow
+	maxSegment = 1<<31 - maxWindow
 
 	// A match of longEnough is taken without a look for another one,
 	longEnough = 64
@@ -37,7 +37,7 @@ type match struct {
 // matcher finds out of what a window can be made.
 type matcher struct {
 	ctx    context.Context
-	source *pagedSource
+	source *encodeSource
 	index  *sourceIndex // made when it is first needed
 
 	window   []byte
@@ -51,7 +51,7 @@ type matcher struct {
 	chain []uint32 // where it was before
 }
 
-func newMatcher(ctx context.Context, s *pagedSource) *matcher {
+func newMatcher(ctx context.Context, s *encodeSource) *matcher {
 	return &matcher{
 		ctx:    ctx,
 		source: s,

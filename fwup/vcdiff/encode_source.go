@@ -10,13 +10,13 @@ import (
 const (
 	// maxLoaded is how much of a source is in memory at a time.
 	maxLoaded = 64 << 20
-	// pageSize is what is read at a time of sources above maxLoaded.
-	pageSize = 64 << 10
+	// loadSize is what is read at a time of sources above maxLoaded.
+	loadSize = 64 << 10
 )
 
-// pagedSource is a source of which up to maxLoaded bytes are in memory: all of
-// it, as one page, or pages of pageSize, each in the only place it may have.
-type pagedSource struct {
+// encodeSource is a source of which up to maxLoaded bytes are in memory: all of
+// it, as one page, or pages of loadSize, each in the only place it may have.
+type encodeSource struct {
 	reader io.ReaderAt
 	size   int64
 	memory []byte
@@ -29,11 +29,11 @@ type pagedSource struct {
 }
 
 // openSource reads the source when all of it may be in memory.
-func openSource(ctx context.Context, r io.ReaderAt, size int64) (*pagedSource, error) {
-	s := &pagedSource{reader: r, size: size}
+func openSource(ctx context.Context, r io.ReaderAt, size int64) (*encodeSource, error) {
+	s := &encodeSource{reader: r, size: size}
 	if size > maxLoaded {
 		s.memory = make([]byte, maxLoaded)
-		s.loaded = make([]int64, maxLoaded/pageSize)
+		s.loaded = make([]int64, maxLoaded/loadSize)
 		return s, nil
 	}
 	s.memory = make([]byte, size)
@@ -48,7 +48,7 @@ func openSource(ctx context.Context, r io.ReaderAt, size int64) (*pagedSource, e
 }
 
 // read fills p with the bytes at an offset.
-func (s *pagedSource) read(p []byte, at int64) {
+func (s *encodeSource) read(p []byte, at int64) {
 	if s.err != nil {
 		return
 	}
@@ -64,14 +64,14 @@ func (s *pagedSource) read(p []byte, at int64) {
 
 // use makes the page with the byte at an offset the one used last. The offset
 // must be within the source. The page is empty after an error.
-func (s *pagedSource) use(at int64) {
+func (s *encodeSource) use(at int64) {
 	if i := at - s.start; i >= 0 && i < int64(len(s.page)) || s.loaded == nil {
 		return
 	}
-	number := at / pageSize
+	number := at / loadSize
 	place := number % int64(len(s.loaded))
-	s.start = number * pageSize
-	s.page = s.memory[place*pageSize:][:min(pageSize, s.size-s.start)]
+	s.start = number * loadSize
+	s.page = s.memory[place*loadSize:][:min(loadSize, s.size-s.start)]
 	if s.loaded[place] != number+1 {
 		s.loaded[place] = number + 1
 		s.read(s.page, s.start)
@@ -82,7 +82,7 @@ func (s *pagedSource) use(at int64) {
 }
 
 // forward counts how many bytes from an offset on are those of t.
-func (s *pagedSource) forward(at int64, t []byte) int {
+func (s *encodeSource) forward(at int64, t []byte) int {
 	n := 0
 	for at < s.size && n < len(t) {
 		s.use(at)
@@ -101,7 +101,7 @@ func (s *pagedSource) forward(at int64, t []byte) int {
 }
 
 // backward counts how many bytes before an offset are those at the end of t.
-func (s *pagedSource) backward(at int64, t []byte) int {
+func (s *encodeSource) backward(at int64, t []byte) int {
 	n := 0
 	for at > 0 && n < len(t) {
 		s.use(at - 1)

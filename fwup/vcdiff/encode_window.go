@@ -16,12 +16,6 @@ type copied struct {
 // oneByte instead of a place says that all bytes are the same.
 const oneByte = -1 << 63
 
-// Bits of the indicator of a window.
-const (
-	indicateSource = 1
-	indicateAdler  = 4
-)
-
 // windowWriter writes windows. It keeps its buffers for the next one.
 type windowWriter struct {
 	cache    addressCache
@@ -41,12 +35,11 @@ func (w *windowWriter) write(out *bufio.Writer, window []byte, copies []copied) 
 	start, length := segment(copies)
 	w.encode(window, copies, start, length)
 
-	indicator := byte(indicateAdler)
+	indicator := byte(windowAdler)
 	if length > 0 {
-		indicator |= indicateSource
+		indicator |= windowSource
 	}
-	h := append(w.header[:0], make([]byte, 0, 64)...)
-	h = appendVarint(h, uint64(len(window)))
+	h := appendVarint(w.header[:0], uint64(len(window)))
 	h = append(h, 0) // no section is compressed
 	h = appendVarint(h, uint64(w.dataSize))
 	h = appendVarint(h, uint64(len(w.inst)))
@@ -54,8 +47,7 @@ func (w *windowWriter) write(out *bufio.Writer, window []byte, copies []copied) 
 	h = binary.BigEndian.AppendUint32(h, adler32.Checksum(window))
 	w.header = h
 
-	var lead []byte
-	lead = append(lead, indicator)
+	lead := []byte{indicator}
 	if length > 0 {
 		lead = appendVarint(lead, uint64(length))
 		lead = appendVarint(lead, uint64(start))
