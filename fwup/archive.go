@@ -28,6 +28,10 @@ type Info struct {
 	Signed bool
 	// Tasks are the names of the tasks, in the order of the configuration.
 	Tasks []string
+	// Variables are the names of the variables that meta.conf asks of the
+	// environment it is read in, sorted. Devices fill them in when they apply
+	// the archive, whatever was signed.
+	Variables []string
 }
 
 // archive is an archive of which the head was read.
@@ -39,6 +43,7 @@ type archive struct {
 	// longSignature reports that the signature's member has more than that.
 	longSignature bool
 	conf          *section
+	syntax        metaSyntax
 	tasks         []*task
 	resources     map[string]*resource
 	names         []string // of the resources, in the order of the configuration
@@ -50,6 +55,7 @@ type archiveOptions struct {
 	lookupEnv func(string) (string, bool) // for ${VAR} in meta.conf, nil for none
 	buffer    int                         // bytes read ahead, 0 for zipBuffer
 	keep      bool                        // remember the members for checkCentral
+	zone      *time.Location              // of times that do not say theirs, nil for UTC
 }
 
 // openArchive reads the signature and meta.conf, which come first, and checks
@@ -59,24 +65,43 @@ func openArchive(ctx context.Context, r io.Reader, o archiveOptions) (*archive, 
 		o.buffer = zipBuffer
 	}
 	z := newZipReader(ctx, r, o.buffer)
-	z.keep = o.keep
+	z.keep, z.zone = o.keep, o.zone
 	a := &archive{zip: z}
+	if err := a.open(o); err != nil {
+		return nil, z.placed(err)
+	}
+	return a, nil
+}
+
+func (a *archive) open(o archiveOptions) error {
 	signature, err := a.readHead()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	key, err := checkSignature(a.metaConf, signature, o.keys)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.parse(o.lookupEnv); err != nil {
-		return nil, err
+		return err
 	}
-	a.info = &Info{Metadata: metadataOf(a.conf, a.metaConf, a.modified), Key: key, Signed: signature != nil}
+	a.info = &Info{
+		Metadata: metadataOf(a.conf, a.metaConf, a.modified), Key: key, Signed: signature != nil,
+		Variables: a.syntax.variables,
+	}
 	for _, t := range a.tasks {
 		a.info.Tasks = append(a.info.Tasks, t.name)
 	}
-	return a, nil
+	return nil
+}
+
+// placed adds to an error where in the archive reading stopped.
+func (z *zipReader) placed(err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Offset == 0 {
+		e.Offset = z.src.off()
+	}
+	return err
 }
 
 // readHead reads the signature, nil when there is none, and meta.conf.
@@ -152,7 +177,7 @@ func checkSignature(message, signature []byte, keys []PublicKey) (PublicKey, err
 }
 
 func (a *archive) parse(lookupEnv func(string) (string, bool)) (err error) {
-	if a.conf, err = parseMetaConfIn(a.metaConf, lookupEnv); err != nil {
+	if a.conf, a.syntax, err = parseMetaConfIn(a.metaConf, lookupEnv); err != nil {
 		return classify(err, ClassMetaParse)
 	}
 	if a.tasks, err = tasksOf(a.conf); err != nil {
@@ -170,15 +195,36 @@ func (a *archive) parse(lookupEnv func(string) (string, bool)) (err error) {
 	return nil
 }
 
-// ReadMetadata reads the head of an archive: as much as it takes to know its
-// metadata, tasks and signature, and a buffer more. The signature is verified
-// when keys are given; any of them will do.
-func ReadMetadata(r io.Reader, keys []PublicKey) (*Info, error) {
-	a, err := openArchive(context.Background(), r, archiveOptions{keys: keys, buffer: 4096})
+// ReadOptions says how to read the head of an archive.
+type ReadOptions struct {
+	// PublicKeys are the keys that are trusted. When there are any, the archive
+	// has to be signed with one of them.
+	PublicKeys []PublicKey
+	// LookupEnv finds the variables that meta.conf asks for, such as
+	// os.LookupEnv; nil for none. Servers must leave it alone: archives of
+	// others could read their secrets.
+	LookupEnv func(string) (string, bool)
+	// Location is the zone of a creation date that does not say its own, as in
+	// archives that other programs packed again; nil for UTC.
+	Location *time.Location
+}
+
+// ReadHead reads the head of an archive: as much as it takes to know its
+// metadata, tasks and signature, and a buffer more.
+func ReadHead(r io.Reader, o ReadOptions) (*Info, error) {
+	a, err := openArchive(context.Background(), r, archiveOptions{
+		keys: o.PublicKeys, lookupEnv: o.LookupEnv, zone: o.Location, buffer: 4096,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return a.info, nil
+}
+
+// ReadMetadata is ReadHead with keys only. The signature is verified when keys
+// are given; any of them will do.
+func ReadMetadata(r io.Reader, keys []PublicKey) (*Info, error) {
+	return ReadHead(r, ReadOptions{PublicKeys: keys})
 }
 
 // ListTasks returns the names of the tasks of an archive, sorted. It reads the

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,32 +69,44 @@ func parseConfig(path string, o configOptions) (*section, error) {
 // parseMetaConf reads the meta.conf of an archive without any variables but
 // those that meta.conf itself and its identity give. Error classes are
 // ClassMetaParse, with a *ConfigError as the cause, and ClassUUIDOverride.
-func parseMetaConf(b []byte) (*section, error) { return parseMetaConfIn(b, nil) }
+func parseMetaConf(b []byte) (*section, error) {
+	s, _, err := parseMetaConfIn(b, nil)
+	return s, err
+}
+
+// metaSyntax is what the text of a meta.conf shows that its sections do not.
+type metaSyntax struct {
+	variables []string // that it asks of the environment, sorted
+	cutOff    bool     // it ends inside of a section, a string or a comment
+}
 
 // parseMetaConfIn is parseMetaConf with variables, for applying: meta.conf may
 // ask for the environment of the device. Never give it the environment of a
 // server, whose secrets could then be read out of an archive's metadata.
-func parseMetaConfIn(b []byte, environment func(string) (string, bool)) (*section, error) {
+func parseMetaConfIn(b []byte, environment func(string) (string, bool)) (*section, metaSyntax, error) {
+	var syntax metaSyntax
 	if len(b) < minMetaConf || len(b) > maxMetaConf {
-		return nil, errorf(ClassMetaSize, "Unexpected meta.conf size: %d", len(b))
+		return nil, syntax, errorf(ClassMetaSize, "Unexpected meta.conf size: %d", len(b))
 	}
 	id := metaUUID(b)
 	uuid, nick := formatUUID(id), nickname(id)
 	env := newEnvironment(environment, maxMetaConfText)
 	env.defined[uuidVariable], env.defined[nicknameVariable] = uuid, nick
 
-	text, _, _ := bytes.Cut(b, []byte{0}) // as a string of C
+	text, _, cut := bytes.Cut(b, []byte{0}) // as a string of C
 	s := newSection(configSchema, "")
 	p := &configParser{lexer: newLexer("[buf]", string(text), env), env: env, top: s}
 	if err := p.parse(); err != nil {
-		return nil, errorf(ClassMetaParse, "Unexpected error parsing meta.conf").because(err)
+		return nil, syntax, errorf(ClassMetaParse, "Unexpected error parsing meta.conf").because(err)
 	}
 	if s.has("meta-uuid") && s.str("meta-uuid") != uuid || s.has("meta-nickname") && s.str("meta-nickname") != nick ||
 		env.defined[uuidVariable] != uuid || env.defined[nicknameVariable] != nick {
-		return nil, errorf(ClassUUIDOverride,
+		return nil, syntax, errorf(ClassUUIDOverride,
 			"meta.conf isn't allowed to change 'meta-uuid', 'meta-nickname', '$%s' or '$%s'", uuidVariable, nicknameVariable)
 	}
-	return s, nil
+	syntax.variables = slices.Sorted(maps.Keys(env.asked))
+	syntax.cutOff = cut || p.cutOff || p.lexer.cutOff
+	return s, syntax, nil
 }
 
 func readConfigFile(path string) ([]byte, error) {

@@ -8,6 +8,7 @@ type environment struct {
 	defined map[string]string
 	outer   func(string) (string, bool) // may be nil
 	left    int                         // bytes that may still be substituted
+	asked   map[string]bool             // names looked up that were not defined
 }
 
 // Substitution can double a text in every line, so its bytes are counted.
@@ -17,7 +18,7 @@ const (
 )
 
 func newEnvironment(outer func(string) (string, bool), limit int) *environment {
-	return &environment{defined: map[string]string{}, outer: outer, left: limit}
+	return &environment{defined: map[string]string{}, asked: map[string]bool{}, outer: outer, left: limit}
 }
 
 func (e *environment) lookup(name string) (string, bool) {
@@ -36,6 +37,9 @@ func (e *environment) substitute(inside string) (string, error) {
 	name, def := inside, ""
 	if i := strings.IndexByte(inside, ':'); i >= 0 && strings.HasPrefix(inside[i:], ":-") {
 		name, def = inside[:i], inside[i+2:]
+	}
+	if _, ok := e.defined[name]; !ok {
+		e.asked[name] = true
 	}
 	value, ok := e.lookup(name)
 	if !ok {

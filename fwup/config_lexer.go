@@ -35,6 +35,8 @@ type source struct {
 type lexer struct {
 	env   *environment
 	stack []*source
+	// cutOff reports that the text ended inside of a string or a comment.
+	cutOff bool
 }
 
 // maxIncludes is how deep files may include each other.
@@ -112,7 +114,7 @@ func (l *lexer) scan(s *source) (tok token, ok bool, err error) {
 		case strings.HasPrefix(rest, "//"):
 			s.skipLine()
 		case strings.HasPrefix(rest, "/*"):
-			s.skipComment()
+			l.cutOff = !s.skipComment()
 		case s.variableEnd() > 0:
 			return l.variable(s)
 		default:
@@ -131,13 +133,16 @@ func (s *source) skipLine() {
 	}
 }
 
-// skipComment skips /* … */. One that is not closed goes on to the end.
-func (s *source) skipComment() {
-	end := len(s.text)
-	if i := strings.Index(s.text[s.pos+2:], "*/"); i >= 0 {
-		end = s.pos + 2 + i + 2
+// skipComment skips /* … */. One that is not closed goes on to the end; then
+// it returns false.
+func (s *source) skipComment() bool {
+	i := strings.Index(s.text[s.pos+2:], "*/")
+	if i < 0 {
+		s.advance(len(s.text))
+		return false
 	}
-	s.advance(end)
+	s.advance(s.pos + 2 + i + 2)
+	return true
 }
 
 // advance goes to a position and counts the lines up to it.
@@ -266,6 +271,7 @@ func (l *lexer) quoted(s *source) (token, bool, error) {
 	if l.depth() > 0 {
 		return token{}, false, l.fail(configErrorf("unterminated string constant"))
 	}
+	l.cutOff = true
 	return token{}, true, nil
 }
 

@@ -14,6 +14,8 @@ type configParser struct {
 	// all, from the meta.conf of an archive, in which unknown names are skipped
 	// for the sake of archives made for a later fwup.
 	creating bool
+	// cutOff reports that the text ended inside of a section.
+	cutOff bool
 }
 
 // parse reads the whole text.
@@ -46,6 +48,7 @@ func (p *configParser) section(s *section, top bool) error {
 		}
 		switch {
 		case tok.kind == endToken:
+			p.cutOff = p.cutOff || !top
 			return nil
 		case tok.kind == '}' && top:
 			return p.failf("unexpected closing brace")

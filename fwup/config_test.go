@@ -279,7 +279,7 @@ func TestMetaConfSeesOnlyTheEnvironmentItIsGiven(t *testing.T) {
 	if err != nil || s.str("meta-misc") != "[]" {
 		t.Errorf("got %q, %v", s.str("meta-misc"), err)
 	}
-	s, err = parseMetaConfIn(text, os.LookupEnv)
+	s, _, err = parseMetaConfIn(text, os.LookupEnv)
 	if err != nil || s.str("meta-misc") != "[secret]" {
 		t.Errorf("got %q, %v", s.str("meta-misc"), err)
 	}

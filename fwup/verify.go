@@ -12,10 +12,15 @@ type VerifyOptions struct {
 	// PublicKeys are the keys that are trusted. When there are any, the archive
 	// has to be signed with one of them.
 	PublicKeys []PublicKey
+	// LookupEnv finds the variables that meta.conf asks for, such as
+	// os.LookupEnv; nil for none. Servers must leave it alone: archives of
+	// others could read their secrets.
+	LookupEnv func(string) (string, bool)
 	// Strict also refuses what devices accept but nobody should publish: a
 	// central directory that says something else than the members in stream
-	// order, names that could leave a directory, a signature with bytes behind
-	// it, deltas, and anything before or behind the archive.
+	// order, names that could leave a directory or stand twice, a meta.conf that
+	// is cut off, a signature with bytes behind it, deltas, and anything before
+	// or behind the archive.
 	Strict bool
 }
 
@@ -27,26 +32,40 @@ type VerifyOptions struct {
 // The error is an *Error when the archive is to blame. Otherwise it is the one
 // of r or of ctx.
 func Verify(ctx context.Context, r io.Reader, o VerifyOptions) (*Info, error) {
-	a, err := openArchive(ctx, r, archiveOptions{keys: o.PublicKeys, keep: o.Strict})
+	a, err := openArchive(ctx, r, archiveOptions{keys: o.PublicKeys, lookupEnv: o.LookupEnv, keep: o.Strict})
 	if err != nil {
 		return nil, err
 	}
-	if o.Strict && a.longSignature {
-		return nil, errorf(ClassStrict, "The signature is followed by something else")
-	}
-	if err := a.verifyResources(o.Strict, nil); err != nil {
-		return nil, err
-	}
-	if o.Strict {
-		if err := a.zip.checkCentral(); err != nil {
-			return nil, err
-		}
-		return a.info, nil
-	}
-	if err := a.zip.drain(); err != nil {
-		return nil, err
+	if err := a.verify(o.Strict); err != nil {
+		return nil, a.zip.placed(err)
 	}
 	return a.info, nil
+}
+
+func (a *archive) verify(strict bool) error {
+	if strict {
+		if err := a.checkStrictHead(); err != nil {
+			return err
+		}
+	}
+	if err := a.verifyResources(strict, nil); err != nil {
+		return err
+	}
+	if strict {
+		return a.zip.checkCentral()
+	}
+	return a.zip.drain()
+}
+
+// checkStrictHead refuses what no program that makes archives would write.
+func (a *archive) checkStrictHead() error {
+	switch {
+	case a.longSignature:
+		return errorf(ClassStrict, "The signature is followed by something else")
+	case a.syntax.cutOff:
+		return errorf(ClassStrict, "meta.conf ends in the middle of a section")
+	}
+	return nil
 }
 
 // verifyResources reads the members behind the head. When need is not nil it
@@ -54,6 +73,7 @@ func Verify(ctx context.Context, r io.Reader, o VerifyOptions) (*Info, error) {
 // the resources that need names have to be there.
 func (a *archive) verifyResources(strict bool, need func(name string) bool) error {
 	seen := make(map[string]bool, len(a.resources))
+	directory := false
 	for {
 		m, err := a.zip.next()
 		if errors.Is(err, io.EOF) {
@@ -63,9 +83,13 @@ func (a *archive) verifyResources(strict bool, need func(name string) bool) erro
 			return err
 		}
 		if strict {
-			if err := strictName(m.name); err != nil {
+			if err := m.checkStrict(); err != nil {
 				return err
 			}
+			if m.name == "data/" && directory {
+				return errorf(ClassStrict, "The file name %q stands twice in the archive", m.name)
+			}
+			directory = directory || m.name == "data/"
 		}
 		if m.name == "data/" && m.size <= 0 {
 			continue

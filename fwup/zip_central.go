@@ -22,6 +22,28 @@ func strictName(name string) error {
 	return nil
 }
 
+// checkStrict refuses members that other programs could take for another file.
+func (m *member) checkStrict() error {
+	if m.otherName {
+		return errorf(ClassStrict, "The file %.100q has a second name in the archive", m.name)
+	}
+	return strictName(m.name)
+}
+
+// hasOtherName reports whether an extra field holds a name that some programs
+// use instead of the one of the header.
+func hasOtherName(extra []byte) bool {
+	le := binary.LittleEndian
+	for len(extra) >= 4 {
+		n := 4 + int(le.Uint16(extra[2:]))
+		if le.Uint16(extra) == extraUnicodePath || n > len(extra) {
+			return true
+		}
+		extra = extra[n:]
+	}
+	return false
+}
+
 // checkCentral compares the central directory with the members read, and sees
 // that nothing follows it. Other programs read the directory only: they must
 // find what a device finds.
@@ -98,7 +120,11 @@ func (z *zipReader) checkCentralHeader(r *record) error {
 		return z.strict("names a file differently")
 	}
 	comp, size, offset := int64(le.Uint32(h[20:])), int64(le.Uint32(h[24:])), int64(le.Uint32(h[42:]))
-	if !longSizes(rest[nameLen:nameLen+extraLen], &size, &comp, &offset) {
+	extra := rest[nameLen : nameLen+extraLen]
+	if hasOtherName(extra) {
+		return z.strict("names a file twice")
+	}
+	if !longSizes(extra, &size, &comp, &offset) {
 		return z.strict("has damaged sizes")
 	}
 	if le.Uint16(h[10:]) != r.method || le.Uint32(h[16:]) != r.crc || comp != r.comp || size != r.size || offset != r.offset ||

@@ -42,6 +42,9 @@ const (
 	flagStrong     = 1 << 6
 	flagMasked     = 1 << 13
 
+	// extraUnicodePath is the extra field with a name in UTF-8.
+	extraUnicodePath = 0x7075
+
 	// descriptorAhead is what has to follow the data of a member with a data
 	// descriptor, as the original asks for: the longest descriptor.
 	descriptorAhead = 24
@@ -58,6 +61,7 @@ type zipReader struct {
 	done    bool     // the central directory was reached
 	keep    bool     // remember the members for checkCentral
 	members []record // what was read, if keep
+	zone    *time.Location
 }
 
 // record is what the central directory has to say about a member as well.
@@ -122,8 +126,12 @@ type member struct {
 	size     int64 // from the local header, in bytes; -1 when it does not say
 	comp     int64 // the same, compressed
 	crc      uint32
-	modified time.Time // of the extended time stamp, else of the DOS time in UTC
+	modified time.Time // of the extended time stamp, else of the DOS time
 	offset   int64     // of the local header
+
+	// otherName reports a second name in an extra field, or extra fields that
+	// are not well formed, which could hide one.
+	otherName bool
 
 	start  int64 // of the data
 	read   int64 // bytes handed out
@@ -195,7 +203,7 @@ func (z *zipReader) localHeader() (*member, error) {
 	}
 	le := binary.LittleEndian
 	m.flags, m.method = le.Uint16(h[6:]), le.Uint16(h[8:])
-	m.modified = dosTime(le.Uint16(h[10:]), le.Uint16(h[12:]))
+	m.modified = dosTime(le.Uint16(h[10:]), le.Uint16(h[12:]), z.zone)
 	m.crc = le.Uint32(h[14:])
 	comp, size := le.Uint32(h[18:]), le.Uint32(h[22:])
 	m.comp, m.size = int64(comp), int64(size)
@@ -208,6 +216,7 @@ func (z *zipReader) localHeader() (*member, error) {
 		return nil, z.fail("Truncated ZIP file header")
 	}
 	m.name = string(rest[:nameLen])
+	m.otherName = hasOtherName(rest[nameLen:])
 	if err := m.extra(rest[nameLen:], comp, size); err != nil {
 		return nil, err
 	}
@@ -270,9 +279,12 @@ func (m *member) extra(b []byte, comp, size uint32) error {
 	return nil
 }
 
-func dosTime(clock, date uint16) time.Time {
+func dosTime(clock, date uint16, zone *time.Location) time.Time {
+	if zone == nil {
+		zone = time.UTC
+	}
 	return time.Date(1980+int(date>>9), time.Month(date>>5&15), int(date&31),
-		int(clock>>11), int(clock>>5&63), int(clock&31)*2, 0, time.UTC)
+		int(clock>>11), int(clock>>5&63), int(clock&31)*2, 0, zone)
 }
 
 // Read reads the content. Its end is io.EOF only after all checks: a short
