@@ -29,6 +29,9 @@ type ApplyOptions struct {
 	// VerifyWrites reads everything back. MinimizeWrites reads first and does
 	// not write what is there already.
 	VerifyWrites, MinimizeWrites bool
+	// Trim tells the device what trim() says, if it is a Trimmer. Without it,
+	// what was trimmed is only not read any more.
+	Trim bool
 	// Unsafe allows actions that run commands or write to paths of the host.
 	// Without it they are refused.
 	Unsafe bool
@@ -146,6 +149,12 @@ func newApplier(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOption
 		return nil, err
 	}
 	a.cache.verify, a.cache.minimize = o.VerifyWrites, o.MinimizeWrites
+	if t, ok := dev.(Trimmer); ok && o.Trim {
+		a.cache.trimmer = t
+		a.cache.trimFailed = func(off, size int64) {
+			a.warn(fmt.Sprintf("BLKDISCARD (TRIM command) failed on range %d to %d (ignoring)", off, off+size))
+		}
+	}
 	a.cache.beforeLast = a.commitEnvs
 	return a, nil
 }

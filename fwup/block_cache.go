@@ -75,6 +75,10 @@ type blockCache struct {
 	trimmed   [][2]int64     // ranges of segments that read as zero,
 	rewritten map[int64]bool // but for these
 
+	trimmer    Trimmer       // nil to leave the hardware alone
+	trims      []pendingTrim // what it is yet to be told
+	trimFailed func(off, size int64)
+
 	limit    int64 // hard end of the destination in bytes
 	growable bool  // there is no such end
 	verify   bool  // read back and compare what was written
@@ -94,7 +98,7 @@ func newBlockCache(dev BlockDevice, size, maxSize int64) (*blockCache, error) {
 	c := &blockCache{
 		dev: dev, segments: map[int64]*segment{}, recent: list.New(), limit: math.MaxInt64,
 		most:    int(max(1<<20, min(size, 1<<30)) / segmentSize),
-		scratch: make([]byte, segmentSize), rewritten: map[int64]bool{},
+		scratch: alignedBuffer(segmentSize), rewritten: map[int64]bool{},
 	}
 	if maxSize > 0 {
 		c.limit = maxSize
@@ -178,40 +182,6 @@ func (c *blockCache) write(p []byte, off int64, stream, last bool) (int, error) 
 	return len(p), nil
 }
 
-// trim makes the whole segments inside the range read as zero, without
-// writing them.
-func (c *blockCache) trim(off, size int64) error {
-	if err := checkRange(off, 0); err != nil || size < 0 || size > math.MaxInt64-off {
-		return errOutOfRange
-	}
-	r := [2]int64{(off + segmentSize - 1) / segmentSize, (off + size) / segmentSize}
-	if r[0] >= r[1] {
-		return nil
-	}
-	for i, s := range c.segments {
-		if r[0] <= i && i < r[1] {
-			c.drop(s)
-		}
-	}
-	for i := range c.rewritten {
-		if r[0] <= i && i < r[1] {
-			delete(c.rewritten, i)
-		}
-	}
-	c.trimmed = append(c.trimmed, r)
-	return nil
-}
-
-// readsZero reports whether a segment was trimmed and not written since.
-func (c *blockCache) readsZero(index int64) bool {
-	for _, r := range c.trimmed {
-		if r[0] <= index && index < r[1] {
-			return !c.rewritten[index]
-		}
-	}
-	return false
-}
-
 var errOutOfRange = errors.New("offset is out of range")
 
 func checkRange(off int64, n int) error {
@@ -247,7 +217,7 @@ func (c *blockCache) at(off int64, n int) (s *segment, at, length int, err error
 	if k := len(c.spare); k > 0 {
 		s.data, c.spare = c.spare[k-1], c.spare[:k-1]
 	} else {
-		s.data = make([]byte, segmentSize)
+		s.data = alignedBuffer(segmentSize)
 	}
 	s.recent = c.recent.PushBack(s)
 	c.segments[index] = s
@@ -317,6 +287,7 @@ func (c *blockCache) writeOut(s *segment) error {
 // put writes to the device, unless writes are minimized and it holds that
 // already.
 func (c *blockCache) put(p []byte, off int64) error {
+	c.trimBefore(off, int64(len(p)))
 	if c.minimize && c.holds(p, off) {
 		return nil
 	}
@@ -358,6 +329,7 @@ func (c *blockCache) prepareLast() error {
 	if err := c.flushSegments(false); err != nil {
 		return err
 	}
+	c.trimBefore(0, 0)
 	if err := c.sync(); err != nil {
 		return err
 	}
@@ -375,7 +347,11 @@ func (c *blockCache) flush() error {
 	if err := c.flushSegments(true); err != nil {
 		return err
 	}
-	return c.sync()
+	if err := c.sync(); err != nil {
+		return err
+	}
+	c.trimRest()
+	return nil
 }
 
 // flushSegments writes dirty segments, the longest untouched first: all that
@@ -400,7 +376,8 @@ func (c *blockCache) flushSegments(last bool) error {
 // writeFirst writes the dirty blocks of a segment that need not be last.
 func (c *blockCache) writeFirst(s *segment) error {
 	first := s.dirty.without(s.last)
-	part := &segment{index: s.index, known: first, dirty: first, data: bytes.Clone(s.data)}
+	part := &segment{index: s.index, known: first, dirty: first, data: alignedBuffer(segmentSize)}
+	copy(part.data, s.data)
 	if err := c.writeOut(part); err != nil {
 		return err
 	}
@@ -410,6 +387,7 @@ func (c *blockCache) writeFirst(s *segment) error {
 
 // discard forgets what was not written.
 func (c *blockCache) discard() {
+	c.trims = nil
 	for _, s := range c.segments {
 		c.drop(s)
 	}

@@ -31,12 +31,22 @@ type BlockDevice interface {
 // past its end makes it larger. A device without it is taken as growable.
 type Grower interface{ Growable() bool }
 
+// Trimmer is the optional method of a BlockDevice that tells the hardware which
+// bytes are not needed any more: reading them gives anything. Ranges start and
+// end at multiples of 128 KiB, but for the end of the device.
+type Trimmer interface {
+	Trim(off, size int64) error
+}
+
 // FileDevice is a BlockDevice on a regular file, which grows, or on a block
-// device, which does not.
+// device, which does not. Block devices are read and written past the memory
+// of the system where that can be done: what is read back then is what the
+// hardware has.
 type FileDevice struct {
 	f       *os.File
 	regular bool
 	null    bool
+	sector  int64 // what direct reads and writes are multiples of, 0 without them
 }
 
 // OpenFile opens a regular file or a block device for reading and writing. A
@@ -66,6 +76,9 @@ func OpenFile(path string) (*FileDevice, error) {
 		}
 		return &FileDevice{f: f, null: true}, nil
 	}
+	if !missing && !info.Mode().IsRegular() {
+		return openDevice(path, info)
+	}
 	flags := os.O_RDWR
 	if missing {
 		flags |= os.O_CREATE
@@ -74,13 +87,16 @@ func OpenFile(path string) (*FileDevice, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &FileDevice{f: f, regular: missing || info.Mode().IsRegular()}, nil
+	return &FileDevice{f: f, regular: true}, nil
 }
 
 // ReadAt reads as io.ReaderAt.
 func (d *FileDevice) ReadAt(p []byte, off int64) (int, error) {
 	if d.null {
 		return 0, io.EOF
+	}
+	if d.sector > 0 {
+		return d.readDirect(p, off)
 	}
 	return d.f.ReadAt(p, off)
 }
@@ -89,6 +105,9 @@ func (d *FileDevice) ReadAt(p []byte, off int64) (int, error) {
 func (d *FileDevice) WriteAt(p []byte, off int64) (int, error) {
 	if d.null {
 		return len(p), nil
+	}
+	if d.sector > 0 {
+		return d.writeDirect(p, off)
 	}
 	return d.f.WriteAt(p, off)
 }

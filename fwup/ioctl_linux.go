@@ -1,10 +1,25 @@
-//go:build linux && !mips && !mipsle && !mips64 && !mips64le && !ppc64 && !ppc64le
-
 package fwup
 
-// ioctlWrite marks requests that hand something over, ioctlNone those without
-// a transfer.
-const (
-	ioctlWrite = 1 << 30
-	ioctlNone  = 0
+import (
+	"os"
+	"syscall"
+	"unsafe"
 )
+
+// ioctl calls ioctl(2) on a file with a pointer as its argument.
+func ioctl(f *os.File, what string, request uintptr, arg unsafe.Pointer) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errno syscall.Errno
+	if err := raw.Control(func(fd uintptr) {
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(arg))
+	}); err != nil {
+		return err
+	}
+	if errno != 0 {
+		return &os.PathError{Op: what, Path: f.Name(), Err: errno}
+	}
+	return nil
+}

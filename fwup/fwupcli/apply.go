@@ -68,8 +68,7 @@ func (p *program) openDestination() (*fwup.FileDevice, error) {
 	}
 	if o.trim && dev.Regular() {
 		p.out.warning("ignoring --enable_trim since operating on a regular file")
-	} else if o.trim {
-		p.out.warning("ignoring --enable-trim since this version of fwup does not discard blocks")
+		o.trim = false
 	}
 	return dev, nil
 }
@@ -92,7 +91,7 @@ func (p *program) applyTo(dev *fwup.FileDevice, bar *progressBar) (last fwup.Pro
 	}
 	_, err = fwup.Apply(p.ctx, in, dev, fwup.ApplyOptions{
 		Task: *o.task, PublicKeys: o.publicKeys, VerifyFirst: o.verifyFirst, Low: o.low, High: o.high,
-		MaxSize: o.maxSize * blockSize, VerifyWrites: verify, MinimizeWrites: o.minimize,
+		MaxSize: o.maxSize * blockSize, VerifyWrites: verify, MinimizeWrites: o.minimize, Trim: o.trim,
 		Unsafe: o.unsafe, LookupEnv: os.LookupEnv, Environ: os.Environ(),
 		Stdout: p.commandOutput(), Stderr: p.stderr, RebootParamPath: o.rebootParam,
 		Warn: p.out.warning,
