@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/ganglion-iot/ganglion/fwup"
 )
@@ -111,7 +113,9 @@ func (p *program) verify() error {
 		return err
 	}
 	defer in.Close()
-	info, err := fwup.Verify(p.ctx, in, fwup.VerifyOptions{PublicKeys: p.opts.publicKeys, Strict: p.opts.strict})
+	info, err := fwup.Verify(p.ctx, in, fwup.VerifyOptions{
+		PublicKeys: p.opts.publicKeys, LookupEnv: os.LookupEnv, Strict: p.opts.strict,
+	})
 	if err != nil {
 		return inArchive(err, name, "the beginning")
 	}
@@ -126,6 +130,11 @@ func (p *program) verify() error {
 	return nil
 }
 
+// readOptions reads the head of an update as the person who asks would.
+func (p *program) readOptions() fwup.ReadOptions {
+	return fwup.ReadOptions{PublicKeys: p.opts.publicKeys, LookupEnv: os.LookupEnv, Location: time.Local}
+}
+
 // metadata prints what an update says about itself.
 func (p *program) metadata() error {
 	in, name, err := p.input()
@@ -133,7 +142,7 @@ func (p *program) metadata() error {
 		return err
 	}
 	defer in.Close()
-	info, err := fwup.ReadMetadata(in, p.opts.publicKeys)
+	info, err := fwup.ReadHead(in, p.readOptions())
 	if err != nil {
 		return inArchive(err, name, "beginning")
 	}
@@ -158,12 +167,13 @@ func (p *program) list() error {
 		return err
 	}
 	defer in.Close()
-	tasks, err := fwup.ListTasks(in, p.opts.publicKeys)
+	info, err := fwup.ReadHead(in, p.readOptions())
 	if err != nil {
 		return inArchive(err, name, "beginning")
 	}
+	slices.Sort(info.Tasks)
 	var b strings.Builder
-	for _, task := range tasks {
+	for _, task := range info.Tasks {
 		b.WriteString(task + "\n")
 	}
 	p.out.result(b.String())
