@@ -14,6 +14,7 @@ type Error struct {
 	Msg      string // the message, in the words of fwup 1.16 where it has some
 	Resource string // the file-resource it is about, "" when none
 	Offset   int64  // where in the archive reading stopped, in bytes; 0 when unknown
+	Reason   string // why there is no delta, one of the Reason constants; "" in other classes
 	Hint     string // what is behind it or what to do, "" when Msg says it all
 	Err      error  // the cause, nil when there is none
 }
@@ -37,6 +38,7 @@ const (
 	ClassHash             = "hash-mismatch"      // the content of a resource is not the one of meta.conf
 	ClassHashMissing      = "hash-missing"       // meta.conf has no usable hash of a resource
 	ClassDelta            = "delta-decode"       // a resource is a delta that cannot be used
+	ClassNoDelta          = "no-delta"           // a delta is not possible or not worth it, see Reason
 	ClassNoTask           = "no-task"            // no task of that name is applicable
 	ClassUnknownFunction  = "unknown-function"   // a task calls an action that does not exist
 	ClassFunlist          = "funlist"            // the calls of a task are garbled
@@ -47,6 +49,20 @@ const (
 	ClassUnsafe           = "needs-unsafe"       // an action that has to be allowed
 	ClassConfig           = "config"             // the configuration to create from is wrong
 	ClassOther            = "other"
+)
+
+// The reasons why Diff makes no delta. Devices can still take the complete
+// firmware.
+const (
+	// ReasonNoSupport: no task of the target says where old content lies.
+	ReasonNoSupport = "no_delta_support_in_firmware"
+	// ReasonInvalid: the delta sources of the target do not fit what the source
+	// writes. The message says which.
+	ReasonInvalid = "delta_validation_failed"
+	// ReasonNoChanges: no resource gets smaller as a delta.
+	ReasonNoChanges = "no_changes_in_delta"
+	// ReasonTooLarge: the delta is not smaller than the target.
+	ReasonTooLarge = "delta_larger_than_target"
 )
 
 func (e *Error) Error() string { return e.Msg }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -30,8 +31,16 @@ type zipWriter struct {
 // writtenMember is what the central directory needs.
 type writtenMember struct {
 	record
-	time time.Time // zero for none
-	wide bool
+	time   time.Time // zero for none
+	wide   bool
+	packed bool         // sizes and checksum stand in the local header, no descriptor follows
+	copied *localFields // of a member taken from another archive as it is; nil for others
+}
+
+// localFields is what the central directory repeats of a local header.
+type localFields struct {
+	flags, clock, date uint16
+	extra              []byte // without the ZIP64 sizes
 }
 
 func newZipWriter(w io.Writer, level int) *zipWriter {
@@ -84,6 +93,28 @@ func (z *zipWriter) add(name string, method uint16, size int64, at time.Time, r 
 	}
 	z.members = append(z.members, m)
 	return z.write(d)
+}
+
+// put writes a member that is complete already: n bytes of r are its local
+// header and all that belongs to it.
+func (z *zipWriter) put(m writtenMember, r io.Reader, n int64) error {
+	m.offset = z.off
+	copied, err := io.Copy(z, io.LimitReader(r, n))
+	if err == nil && copied < n {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("copy %s: %w", m.name, err)
+	}
+	z.members = append(z.members, m)
+	return nil
+}
+
+// skip leaves room for a member of n bytes.
+func (z *zipWriter) skip(m writtenMember, n int64) {
+	m.offset = z.off
+	z.off += n
+	z.members = append(z.members, m)
 }
 
 // content writes the data of a member and fills in what it was.
@@ -146,6 +177,13 @@ func (m *writtenMember) version() uint16 {
 	return 20
 }
 
+func (m *writtenMember) flags() uint16 {
+	if m.packed {
+		return 0
+	}
+	return flagDescriptor
+}
+
 // stamp returns a time as the two fields of DOS, in UTC. Without a time it is
 // the first moment that can be told.
 func (m *writtenMember) stamp() (clock, date uint16) {
@@ -189,10 +227,11 @@ func (m *writtenMember) localHeader() []byte {
 		size, comp = 0xffffffff, 0xffffffff
 	}
 	b := le.AppendUint32(nil, sigLocal)
-	for _, v := range []uint16{m.version(), flagDescriptor, m.method, clock, date} {
+	for _, v := range []uint16{m.version(), m.flags(), m.method, clock, date} {
 		b = le.AppendUint16(b, v)
 	}
-	for _, v := range []uint32{0, comp, size} {
+	// The checksum is still unknown, and 0, when a descriptor follows.
+	for _, v := range []uint32{m.crc, comp, size} {
 		b = le.AppendUint32(b, v)
 	}
 	b = le.AppendUint16(b, uint16(len(m.name)))
@@ -202,8 +241,12 @@ func (m *writtenMember) localHeader() []byte {
 
 func (m *writtenMember) centralHeader() []byte {
 	le := binary.LittleEndian
+	flags := m.flags()
 	clock, date := m.stamp()
 	extra := m.appendExtra(nil)
+	if l := m.copied; l != nil {
+		flags, clock, date, extra = l.flags, l.clock, l.date, slices.Clone(l.extra)
+	}
 	size, comp, offset := uint32(m.size), uint32(m.comp), uint32(m.offset)
 	var long []int64
 	if m.wide {
@@ -218,7 +261,7 @@ func (m *writtenMember) centralHeader() []byte {
 		extra = appendLong(extra, long...)
 	}
 	b := le.AppendUint32(nil, sigCentral)
-	for _, v := range []uint16{3<<8 | m.version(), m.version(), flagDescriptor, m.method, clock, date} {
+	for _, v := range []uint16{3<<8 | m.version(), m.version(), flags, m.method, clock, date} {
 		b = le.AppendUint16(b, v)
 	}
 	for _, v := range []uint32{m.crc, comp, size} {
