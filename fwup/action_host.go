@@ -50,11 +50,11 @@ type zeroFiller struct {
 	at int64 // where the stream is
 }
 
-var zeros [32 << 10]byte
+var zeroBytes [32 << 10]byte
 
 func (z *zeroFiller) fill(to int64) error {
 	for z.at < to {
-		n, err := z.w.Write(zeros[:min(to-z.at, int64(len(zeros)))])
+		n, err := z.w.Write(zeroBytes[:min(to-z.at, int64(len(zeroBytes)))])
 		z.at += int64(n)
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func runPathWrite(c *actionCall) (err error) {
 			return nil
 		}
 		// Not a regular file: its last byte has to be there.
-		return write(zeros[:1], size-1)
+		return write(zeroBytes[:1], size-1)
 	}
 	if err := c.pour("path_write", false, write, end); err != nil {
 		return err
@@ -181,7 +181,7 @@ var executeAction = &action{
 }
 
 var ubiVolumeWriteAction = &action{
-	name: "ubi_volume_write", resource: true, min: 1, max: 1, usage: "ubi_volume_write requires a UBI volume device path",
+	name: "ubi_volume_write", resource: true, min: 1, max: 1, usage: "ubi_volume_write requires a UBI volume path (e.g. /dev/ubi0_3)",
 	units: fullUnits,
 	run:   runUBIVolumeWrite,
 }
@@ -225,7 +225,7 @@ func runUBIVolumeWrite(c *actionCall) (err error) {
 var rebootParamPaths = []string{"/run/systemd/reboot-param", "/run/reboot-param"}
 
 var rebootParamAction = &action{
-	name: "reboot_param", min: 1, max: 1, usage: "reboot_param requires a parameter",
+	name: "reboot_param", min: 1, max: 1, usage: "reboot_param requires a single string parameter",
 	units: func(*actionCall) (int64, error) { return blockSize, nil },
 	run: func(c *actionCall) error {
 		var errs []error

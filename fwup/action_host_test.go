@@ -17,12 +17,6 @@ import (
 	"testing"
 )
 
-// archiveOf makes an archive of a configuration.
-func archiveOf(tb testing.TB, conf string) []byte {
-	tb.Helper()
-	return create(tb, CreateOptions{ConfigPath: "-", Stdin: strings.NewReader(conf), Time: recordedTime, Level: 1})
-}
-
 // sparseFile writes a file of 64 KiB of data, a hole of 192 KiB, 4 KiB of data
 // and a hole of 60 KiB.
 func sparseFile(tb testing.TB) (path string, content []byte) {
