@@ -24,6 +24,7 @@ type options struct {
 	easy          bool                 // nothing given that rules easy mode out
 	input         string               // "" for stdin
 	output        string               // "" for stdout
+	diffSource    string               // what --diff starts from
 	config        string
 	device        string
 	task          *string
@@ -64,6 +65,9 @@ func optionTable() []option {
 			return nil
 		}},
 		{short: 'D', long: "detect", help: "List memory cards and their sizes in bytes", do: (*program).detect},
+		whole(named(0, "diff", "fw", "Make a delta from this update to the one of -i, and write it to -o", func(o *options, v string) {
+			o.command, o.diffSource = (*program).diff, v
+		})),
 		flag('E', "eject", "Eject removable media afterwards", func(*options) {}),
 		flag(0, "no-eject", "Leave removable media in place", func(*options) {}),
 		flag(0, "enable-trim", "Tell the device which blocks are unused", func(o *options) { o.trim = true }),
