@@ -48,7 +48,28 @@ func Encode(ctx context.Context, w io.Writer, source io.ReaderAt, sourceSize int
 	if sourceSize < 0 {
 		return fmt.Errorf("vcdiff: negative size of the source: %d", sourceSize)
 	}
-	pages, err := openSource(ctx, source, sourceSize)
+	return encode(ctx, w, source, sourceSize, target, o, defaultBounds)
+}
+
+// encodeBounds are what keeps an encoder small.
+type encodeBounds struct {
+	loaded  int64 // how much of the source is in memory at a time; 2 pages or more
+	indexed int64 // how many places of it the index has, below 1<<indexBits
+	copies  int   // how many copies a window has; then it ends
+	segment int64 // how far apart the first and the last byte are that a window uses
+}
+
+// Readers count the segment and the window together in 32 bits, some with a
+// sign.
+var defaultBounds = encodeBounds{
+	loaded:  64 << 20,
+	indexed: 1 << 23,
+	copies:  1 << 19,
+	segment: 1<<31 - maxWindow - 1,
+}
+
+func encode(ctx context.Context, w io.Writer, source io.ReaderAt, sourceSize int64, target io.Reader, o EncodeOptions, b encodeBounds) error {
+	loaded, err := openSource(ctx, source, sourceSize, b.loaded)
 	if err != nil {
 		return err
 	}
@@ -57,7 +78,7 @@ func Encode(ctx context.Context, w io.Writer, source io.ReaderAt, sourceSize int
 		out:     bufio.NewWriterSize(w, 64<<10),
 		target:  target,
 		limit:   o.Window,
-		matcher: newMatcher(ctx, pages),
+		matcher: newMatcher(ctx, loaded, b),
 	}
 	if err := e.run(o.Progress); err != nil {
 		return err

@@ -9,8 +9,6 @@ import (
 const (
 	// seedLength is how many bytes are looked up at once.
 	seedLength = 8
-	// maxIndexed is how many places of a source are in its index at most.
-	maxIndexed = 1 << 23
 	// indexBits of an entry are the number of a place plus one, the others a
 	// part of the hash, which spares most looks at places that do not match.
 	indexBits = 24
@@ -24,11 +22,11 @@ type sourceIndex struct {
 	entries []uint32
 }
 
-// newSourceIndex reads the whole source. It returns what it has when the
+// newSourceIndex reads the whole source. The index has up to bound places. It returns what it has when the
 // source can not be read: the source knows the error.
-func newSourceIndex(ctx context.Context, s *encodeSource) *sourceIndex {
+func newSourceIndex(ctx context.Context, s *encodeSource, bound int64) *sourceIndex {
 	x := &sourceIndex{stride: seedLength}
-	for s.size/x.stride > maxIndexed {
+	for s.size/x.stride > bound {
 		x.stride *= 2
 	}
 	places := s.size / x.stride

@@ -7,12 +7,6 @@ import (
 )
 
 const (
-	// maxCopies is how many copies a window has at most; then it ends.
-	maxCopies = 1 << 19
-	// maxSegment is how far apart the first and the last byte used of a source
-	// may be in a window. Readers count them, and the window, in 32 bits.
-	maxSegment = 1<<31 - maxWindow
-
 	// A match of longEnough is taken without a look for another one,
 	longEnough = 64
 	// and one of lazyLimit without a look whether one that starts a byte later
@@ -38,6 +32,7 @@ type match struct {
 type matcher struct {
 	ctx    context.Context
 	source *encodeSource
+	bounds encodeBounds
 	index  *sourceIndex // made when it is first needed
 
 	window   []byte
@@ -51,10 +46,11 @@ type matcher struct {
 	chain []uint32 // where it was before
 }
 
-func newMatcher(ctx context.Context, s *encodeSource) *matcher {
+func newMatcher(ctx context.Context, s *encodeSource, b encodeBounds) *matcher {
 	return &matcher{
 		ctx:    ctx,
 		source: s,
+		bounds: b,
 		head:   make([]uint32, 1<<headBits),
 		chain:  make([]uint32, chainSize),
 	}
@@ -69,7 +65,7 @@ func (m *matcher) match(window []byte, base int64) (used int, err error) {
 	clear(m.head)
 
 	p, check := 0, 0
-	for p < len(window) && len(m.copies) < maxCopies {
+	for p < len(window) && len(m.copies) < m.bounds.copies {
 		if p >= check {
 			if err := m.ctx.Err(); err != nil {
 				return 0, err
@@ -96,7 +92,7 @@ func (m *matcher) match(window []byte, base int64) (used int, err error) {
 	if err := m.ctx.Err(); err != nil {
 		return 0, err
 	}
-	if len(m.copies) < maxCopies {
+	if len(m.copies) < m.bounds.copies {
 		p = len(window)
 	}
 	return p, m.source.err
@@ -149,19 +145,31 @@ func (m *matcher) findDiagonal(p int) match {
 // findSource looks up the bytes v at p.
 func (m *matcher) findSource(p int, v uint64) match {
 	if m.index == nil {
-		m.index = newSourceIndex(m.ctx, m.source)
+		m.index = newSourceIndex(m.ctx, m.source, m.bounds.indexed)
 	}
 	at := m.index.find(v)
 	if at < 0 {
 		return match{}
 	}
-	return m.sourceMatch(p, at, 5)
+	found := m.sourceMatch(p, at, 5)
+	if found.length < longEnough && m.source.size > m.bounds.segment {
+		return match{} // would tie the window to a part of the source by chance
+	}
+	return found
 }
 
-// sourceMatch compares p with the source at an offset.
+// sourceMatch compares p with the source at an offset, as far as a copy may
+// reach there.
 func (m *matcher) sourceMatch(p int, at int64, cost int) match {
-	n := m.source.forward(at, m.window[p:])
-	if n <= cost || max(m.end, at+int64(n))-min(m.start, at) > maxSegment {
+	if m.end-at > m.bounds.segment {
+		return match{}
+	}
+	t := m.window[p:]
+	if room := min(m.start, at) + m.bounds.segment - at; int64(len(t)) > room {
+		t = t[:max(0, room)]
+	}
+	n := m.source.forward(at, t)
+	if n <= cost {
 		return match{}
 	}
 	return match{length: n, from: at, gain: n - cost}
@@ -272,7 +280,7 @@ func (m *matcher) sameBefore(p int, from int64, low int) int {
 
 // roomBefore is how far back a copy from an offset of the source may begin.
 func (m *matcher) roomBefore(from int64) int {
-	return int(max(0, from-max(0, m.end-maxSegment)))
+	return int(max(0, from-max(0, m.end-m.bounds.segment)))
 }
 
 // before returns the place n bytes before from.

@@ -7,15 +7,11 @@ import (
 	"io"
 )
 
-const (
-	// maxLoaded is how much of a source is in memory at a time.
-	maxLoaded = 64 << 20
-	// loadSize is what is read at a time of sources above maxLoaded.
-	loadSize = 64 << 10
-)
+// loadSize is the size of the pages of large sources.
+const loadSize = 64 << 10
 
-// encodeSource is a source of which up to maxLoaded bytes are in memory: all of
-// it, as one page, or pages of loadSize, each in the only place it may have.
+// encodeSource is a source of which a bounded part is in memory: all of it, as
+// one page, or pages of loadSize, each in the only place it may have.
 type encodeSource struct {
 	reader io.ReaderAt
 	size   int64
@@ -29,11 +25,11 @@ type encodeSource struct {
 }
 
 // openSource reads the source when all of it may be in memory.
-func openSource(ctx context.Context, r io.ReaderAt, size int64) (*encodeSource, error) {
+func openSource(ctx context.Context, r io.ReaderAt, size, bound int64) (*encodeSource, error) {
 	s := &encodeSource{reader: r, size: size}
-	if size > maxLoaded {
-		s.memory = make([]byte, maxLoaded)
-		s.loaded = make([]int64, maxLoaded/loadSize)
+	if size > bound {
+		s.memory = make([]byte, bound/loadSize*loadSize)
+		s.loaded = make([]int64, bound/loadSize)
 		return s, nil
 	}
 	s.memory = make([]byte, size)
