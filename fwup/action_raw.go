@@ -7,26 +7,31 @@ import (
 )
 
 var rawWriteAction = &action{
-	name: "raw_write", resource: true, min: 1, max: 3, usage: "raw_write requires a block offset",
+	name: "raw_write", resource: true, min: 1, max: maxActionArgs - 1, usage: "raw_write requires a block offset",
 	units: func(c *actionCall) (int64, error) {
-		if _, err := c.number(0, maxBlock, "raw_write requires a non-negative integer block offset"); err != nil {
-			return 0, err
-		}
-		if len(c.args) > 1 {
-			return 0, errors.New("raw_write: encryption is not supported by this version of fwup")
-		}
-		return c.resource.layout.dataSize(), nil
+		_, _, err := rawWriteArgs(c)
+		return c.resource.layout.dataSize(), err
 	},
 	run: runRawWrite,
 }
 
+// rawWriteArgs returns where to write, and how to encrypt what is written: nil
+// for not at all.
+func rawWriteArgs(c *actionCall) (block int64, crypt *diskCipher, err error) {
+	block, err = c.number(0, maxBlock, "raw_write requires a non-negative integer block offset")
+	if err == nil && len(c.args) > 1 {
+		crypt, err = parseDiskCipher(c.args[1:])
+	}
+	return block, crypt, err
+}
+
 func runRawWrite(c *actionCall) error {
-	block, err := c.number(0, maxBlock, "raw_write requires a non-negative integer block offset")
+	block, crypt, err := rawWriteArgs(c)
 	if err != nil {
 		return err
 	}
 	r := c.resource
-	w := blockWriter{cache: c.cache}
+	w := blockWriter{cache: c.cache, crypt: crypt, base: block * blockSize}
 	for {
 		data, at, err := r.next()
 		if err != nil {
@@ -132,6 +137,10 @@ type blockWriter struct {
 	block [blockSize]byte
 	start int64 // where block goes
 	n     int   // bytes in block, 0 for none
+
+	crypt  *diskCipher // encrypts what is written, nil for none
+	base   int64       // where its first block is
+	sealed []byte      // what it makes
 }
 
 func (w *blockWriter) write(p []byte, off int64) error {
@@ -155,7 +164,7 @@ func (w *blockWriter) write(p []byte, off int64) error {
 	}
 	whole := len(p) - len(p)%blockSize
 	if whole > 0 {
-		if err := w.cache.stream(p[:whole], off); err != nil {
+		if err := w.put(p[:whole], off); err != nil {
 			return err
 		}
 	}
@@ -172,5 +181,15 @@ func (w *blockWriter) close() error {
 	}
 	clear(w.block[w.n:])
 	w.n = 0
-	return w.cache.stream(w.block[:], w.start)
+	return w.put(w.block[:], w.start)
+}
+
+// put writes whole blocks, encrypted if they are to be.
+func (w *blockWriter) put(p []byte, off int64) error {
+	if w.crypt != nil {
+		w.sealed = append(w.sealed[:0], p...)
+		w.crypt.encrypt(w.sealed, w.sealed, (off-w.base)/blockSize)
+		p = w.sealed
+	}
+	return w.cache.stream(p, off)
 }

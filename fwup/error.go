@@ -47,6 +47,7 @@ const (
 	ClassStrict           = "archive-not-strict" // devices may read it, but it is not as it should be
 	ClassCommand          = "command-failed"     // a command of the task failed
 	ClassUnsafe           = "needs-unsafe"       // an action that has to be allowed
+	ClassCrypto           = "crypto-option"      // an unknown cipher, or a key that is not one
 	ClassConfig           = "config"             // the configuration to create from is wrong
 	ClassOther            = "other"
 )

@@ -23,7 +23,6 @@ type laterRuns struct {
 // not there yet. The counts make sure that no other run is left out.
 var later = []laterRuns{
 	{"fat", "the actions on FAT file systems", 10, func(v *vector, r *recordedRun) bool { return v.Group == "fat" && r.Op == "apply" }},
-	{"crypt", "encryption", 6, func(v *vector, r *recordedRun) bool { return v.Group == "crypt" && r.Op == "apply" }},
 	{"delta", "applying deltas", 13, func(v *vector, r *recordedRun) bool { return v.Group == "delta" && r.Task == "upgrade" }},
 }
 
