@@ -163,8 +163,7 @@ func checkSpans(spans []span) error {
 			// One that encloses the other is found when it is the other's turn.
 			bEnd := b.start + b.count
 			if a.start >= b.start && a.start < bEnd || end > b.start && end <= bEnd {
-				return configErrorf("partitions %d (blocks %d to %d) and %d (blocks %d to %d) overlap",
-					a.number, a.start, end, b.number, b.start, bEnd)
+				return configErrorf("%w", overlapError(a.number, a.start, end, b.number, b.start, bEnd))
 			}
 		}
 	}

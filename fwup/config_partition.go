@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -48,10 +49,7 @@ func partitionOffset(s *section, n int64) (uint32, error) {
 // mbrTableOf reads an mbr section.
 func mbrTableOf(s *section) (*mbrTable, error) {
 	t := &mbrTable{expand: -1}
-	if s.flag("include-osip") {
-		return nil, configErrorf("mbr '%s': include-osip is not supported by this version of fwup", s.title)
-	}
-	if err := t.readBootCode(s.str("bootstrap-code")); err != nil {
+	if err := t.readBootCode(s); err != nil {
 		return nil, err
 	}
 	if err := t.readSignature(s.str("signature")); err != nil {
@@ -63,15 +61,26 @@ func mbrTableOf(s *section) (*mbrTable, error) {
 	return t, nil
 }
 
-func (t *mbrTable) readBootCode(text string) error {
-	if text == "" {
+// readBootCode reads the boot code, or the OSIP header that stands there.
+func (t *mbrTable) readBootCode(s *section) error {
+	if s.has("bootstrap-code") {
+		code, err := hex.DecodeString(s.str("bootstrap-code"))
+		if err != nil || len(code) != len(t.mbr.BootCode) {
+			return configErrorf("bootstrap-code should be exactly %d bytes", len(t.mbr.BootCode))
+		}
+		copy(t.mbr.BootCode[:], code)
+	}
+	if !s.flag("include-osip") {
 		return nil
 	}
-	code, err := hex.DecodeString(text)
-	if err != nil || len(code) != len(t.mbr.BootCode) {
-		return configErrorf("bootstrap-code should be exactly %d bytes", len(t.mbr.BootCode))
+	header, err := osipOf(s)
+	if err != nil {
+		return err
 	}
-	copy(t.mbr.BootCode[:], code)
+	if s.has("bootstrap-code") {
+		return configErrorf("cannot specify OSIP if including bootstrap code")
+	}
+	copy(t.mbr.BootCode[:], header.encode())
 	return nil
 }
 
@@ -109,9 +118,16 @@ func (t *mbrTable) readPartitions(s *section) error {
 		expand[int(n)] = sub.flag("expand") && !isExtendedPartition(p.Type)
 	}
 	t.extended = isExtendedPartition(t.mbr.Partitions[3].Type)
-	t.logical = logical[:count]
 	if count > 0 && !t.extended {
 		return configErrorf("to use more than 4 partitions with MBR, partition 3 must have extended partition type 0xf or 0x5")
+	}
+	// Each boot record leads to the next one: there can be no gaps.
+	for count > 0 && logical[count-1].Type == 0 {
+		count--
+	}
+	t.logical = logical[:count]
+	if i := slices.IndexFunc(t.logical, func(p MBRPartition) bool { return p.Type == 0 }); i >= 0 {
+		return configErrorf("partition %d must be used since partition %d is", i+4, count+3)
 	}
 	return t.setExpand(expand)
 }

@@ -54,22 +54,8 @@ func validateMBR(s *section) error {
 	if err := readBootCodeFile(s); err != nil {
 		return err
 	}
-	t := &mbrTable{expand: -1}
-	if err := t.readBootCode(s.str("bootstrap-code")); err != nil {
-		return err
-	}
-	if err := t.readSignature(s.str("signature")); err != nil {
-		return err
-	}
-	if s.flag("include-osip") {
-		if err := validateOSIP(s); err != nil {
-			return err
-		}
-		if s.str("bootstrap-code") != "" {
-			return configErrorf("cannot specify OSIP if including bootstrap code")
-		}
-	}
-	if err := t.readPartitions(s); err != nil {
+	t, err := mbrTableOf(s)
+	if err != nil {
 		return err
 	}
 	t.fit(0)
@@ -96,27 +82,6 @@ func readBootCodeFile(s *section) error {
 		return configErrorf("mbr bootstrap code in '%s' should be %d bytes", path, len(m.BootCode))
 	}
 	s.set("bootstrap-code", hex.EncodeToString(m.BootCode[:]))
-	return nil
-}
-
-// maxOSII is the most images an OSIP header lists.
-const maxOSII = 15
-
-func validateOSIP(s *section) error {
-	seen := map[int64]bool{}
-	for _, sub := range s.sections("osii") {
-		n, err := parseCInteger(sub.title)
-		if err != nil || n < 0 || n >= maxOSII {
-			return configErrorf("osii must be numbered 0 through 15")
-		}
-		if seen[n] {
-			return configErrorf("invalid or duplicate osii number found")
-		}
-		seen[n] = true
-	}
-	if len(seen) == 0 {
-		return configErrorf("need to specify one or more osii")
-	}
 	return nil
 }
 

@@ -105,58 +105,102 @@ type mbrTable struct {
 	logical  []MBRPartition
 }
 
-// checkOverlap refuses partitions that share blocks.
-func (t *mbrTable) checkOverlap() error {
-	end := func(p MBRPartition) uint64 { return uint64(p.BlockOffset) + uint64(p.BlockCount) }
-	list := t.mbr.Partitions[:]
-	for i, a := range list {
-		for j, b := range list[i+1:] {
-			if a.Type == 0 || b.Type == 0 || a.BlockCount == 0 || b.BlockCount == 0 {
-				continue
-			}
-			if uint64(a.BlockOffset) < end(b) && uint64(b.BlockOffset) < end(a) {
-				return fmt.Errorf("partitions %d and %d overlap", i, i+1+j)
-			}
+// mbrSpan is where a partition lies, in blocks.
+type mbrSpan struct {
+	number     int
+	start, end uint64
+	record     uint64 // the boot record of a logical one, 0 for none
+}
+
+// spans returns the partitions in use, by their number.
+func (t *mbrTable) spans() []mbrSpan {
+	var list []mbrSpan
+	add := func(n int, p MBRPartition, record uint64) {
+		if p.Type != 0 && p.BlockCount != 0 {
+			list = append(list, mbrSpan{n, uint64(p.BlockOffset), uint64(p.BlockOffset) + uint64(p.BlockCount), record})
 		}
 	}
-	last := uint64(0)
-	if t.extended {
-		// The extended boot records take the first blocks.
-		last = uint64(t.mbr.Partitions[3].BlockOffset) + uint64(len(t.logical))
+	for n, p := range t.mbr.Partitions {
+		add(n, p, 0)
 	}
 	for i, p := range t.logical {
-		if p.Type == 0 || p.BlockCount == 0 {
-			continue
+		add(i+4, p, uint64(t.mbr.Partitions[3].BlockOffset)+uint64(i))
+	}
+	return list
+}
+
+// holds reports whether a boot record lies in the partition.
+func (s mbrSpan) holds(record uint64) bool { return record > 0 && s.start <= record && record < s.end }
+
+// checkOverlap refuses partitions that share blocks with others or with boot
+// records, and logical ones that are not inside the extended partition.
+func (t *mbrTable) checkOverlap() error {
+	list := t.spans()
+	for i, a := range list {
+		if a.holds(a.record) {
+			return ebrOverlapError(a, a)
 		}
-		if uint64(p.BlockOffset) < last {
-			return fmt.Errorf("partition %d overlaps the partition or the boot records before it", i+4)
+		for _, b := range list[i+1:] {
+			if err := a.checkAgainst(b, a.number == 3 && t.extended); err != nil {
+				return err
+			}
 		}
-		last = end(p)
 	}
 	return nil
 }
 
-// fit grows the expanding and the extended partition to a disk of so many
-// blocks; 0 means that the size is not known.
+// checkAgainst compares two spans, of which b has the higher number; outer
+// says that s has to contain b.
+func (s mbrSpan) checkAgainst(b mbrSpan, outer bool) error {
+	overlap := s.start < b.end && b.start < s.end
+	switch {
+	case outer && !overlap:
+		return fmt.Errorf("partition 3, the extended partition, is expected to contain partition %d", b.number)
+	case outer && !s.holds(b.record):
+		return fmt.Errorf("partition 3, the extended partition, is expected to contain the EBR for partition %d", b.number)
+	case outer:
+		return nil
+	case overlap:
+		return overlapError(s.number, s.start, s.end, b.number, b.start, b.end)
+	case s.holds(b.record):
+		return ebrOverlapError(s, b)
+	case b.holds(s.record):
+		return ebrOverlapError(b, s)
+	}
+	return nil
+}
+
+// overlapError says which blocks two partitions have; their ends are exclusive.
+func overlapError(i int, start, end uint64, j int, start2, end2 uint64) error {
+	return fmt.Errorf("partitions %d (blocks %d to %d) and %d (blocks %d to %d) overlap", i, start, end, j, start2, end2)
+}
+
+func ebrOverlapError(s, logical mbrSpan) error {
+	return fmt.Errorf("partition %d (blocks %d to %d) overlaps the EBR at %d for partition %d",
+		s.number, s.start, s.end, logical.record, logical.number)
+}
+
+// fit grows the expanding and the extended partition to the end of a disk of
+// so many blocks, or of the highest partition if that is beyond; 0 means that
+// the size is not known.
 func (t *mbrTable) fit(diskBlocks uint64) {
-	p := t.mbr.Partitions[:]
-	grow := func(p *MBRPartition, end uint64) {
-		if count := end - uint64(p.BlockOffset); end > uint64(p.BlockOffset) && count > uint64(p.BlockCount) {
-			p.BlockCount = uint32(min(count, 1<<32-1))
+	end := diskBlocks
+	for _, s := range t.spans() {
+		end = max(end, s.end)
+	}
+	grow := func(p *MBRPartition) {
+		if start := uint64(p.BlockOffset); end > start+uint64(p.BlockCount) {
+			p.BlockCount = uint32(min(end-start, 1<<32-1))
 		}
 	}
 	if t.expand >= 4 && t.expand-4 < len(t.logical) {
-		grow(&t.logical[t.expand-4], diskBlocks)
+		grow(&t.logical[t.expand-4])
 	} else if t.expand >= 0 && t.expand < 4 {
-		grow(&p[t.expand], diskBlocks)
+		grow(&t.mbr.Partitions[t.expand])
 	}
-	if !t.extended {
-		return
+	if t.extended {
+		grow(&t.mbr.Partitions[3])
 	}
-	for _, l := range t.logical {
-		grow(&p[3], uint64(l.BlockOffset)+uint64(l.BlockCount))
-	}
-	grow(&p[3], diskBlocks)
 }
 
 // extendedBootRecords returns the boot records of the logical partitions, one

@@ -165,15 +165,6 @@ func (s *section) mbrTable(name string) (*mbrTable, error) {
 	return mbrTableOf(m)
 }
 
-// gptTable returns the gpt section of a name.
-func (s *section) gptTable(name string) (*gptTable, error) {
-	g := s.section("gpt", name)
-	if g == nil {
-		return nil, errors.New("gpt_write can't find gpt reference")
-	}
-	return gptTableOf(g)
-}
-
 // ubootEnv returns where the uboot-environment of a name lies.
 func (s *section) ubootEnv(name string) (UBootEnvLocation, error) {
 	u := s.section("uboot-environment", name)
