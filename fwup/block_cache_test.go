@@ -25,7 +25,7 @@ func newTestCache(t *testing.T, dev BlockDevice) *blockCache {
 }
 
 // must fails the test when a step of it fails.
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
