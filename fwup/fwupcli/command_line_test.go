@@ -22,7 +22,7 @@ func TestAbbreviations(t *testing.T) {
 		"sp": "", "sparse-check": "sparse-check", "sparse-check-": "sparse-check-size", "t": "task", "u": "", "unm": "unmount", "uns": "unsafe",
 		"v": "", "verb": "verbose", "veri": "", "verify": "verify", "verify-": "verify-writes", "vers": "version", "no": "", "m": "", "e": "",
 		// What fwup 1.16 does not have.
-		"verify-first": "verify-first", "verify-f": "", "strict": "strict", "str": "",
+		"verify-first": "verify-first", "verify-f": "", "strict": "strict", "str": "", "diff": "diff", "di": "",
 	} {
 		o, err := findLong(short, table)
 		switch {
@@ -178,6 +178,22 @@ func TestFramedInput(t *testing.T) {
 	// Files are not in frames, also with -F.
 	if got := runOK(t, "-F", "-l", "-i", unsigned); got[4:] != "OK\x00\x00complete\nupgrade\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{
+		"0": 0, "17": 17, "+17": 17, "0x1F": 31, "0X1f": 31, "017": 15, "9223372036854775807": 1<<63 - 1, "2147483648": 1 << 31, "4294967296": 1 << 32,
+		"": -1, "08": -1, "1_000": -1, "0b1": -1, "0o17": -1, "1k": -1, "50%": -1, "-1": -1, "-0": 0, "9223372036854775808": -1, "0x8000000000000000": -1,
+		"1e3": -1, "1.5": -1, " 1": -1,
+	} {
+		p := newProgram(nil, nil, nil)
+		got := int64(-1)
+		o := number("size", "n", "", 1<<63-1, func(_ *options, n int64) { got = n })
+		if err := o.do(p, text); got != want || (err == nil) != (want >= 0) {
+			t.Errorf("%q is %d, %v, expected %d", text, got, err, want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"regexp"
 	"strconv"
 
 	"github.com/ganglion-iot/ganglion/fwup"
@@ -179,11 +180,14 @@ func value(long, name, help string, set func(*options, string) error) option {
 	return option{long: long, value: true, name: name, help: help, do: func(p *program, v string) error { return set(&p.opts, v) }}
 }
 
+// goNumber matches numbers that Go reads but C does not.
+var goNumber = regexp.MustCompile(`_|^[+-]?0[bBoO]`)
+
 // number is an option with a number of C from 0 to most.
 func number(long, name, help string, most int64, set func(*options, int64)) option {
 	return value(long, name, help, func(o *options, v string) error {
 		n, err := strconv.ParseInt(v, 0, 64)
-		if err != nil || n < 0 || n > most {
+		if err != nil || n < 0 || n > most || goNumber.MatchString(v) {
 			return fmt.Errorf("--%s takes a number from 0 to %d", long, most)
 		}
 		set(o, n)
