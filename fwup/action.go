@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // maxActionArgs is the most arguments a call takes, its name among them.
@@ -23,13 +22,13 @@ type action struct {
 }
 
 // actions holds every action by name.
-var actions = actionTable(
+var actions = actionTable(append(fatActions,
 	rawWriteAction, rawMemsetAction, trimAction,
 	mbrWriteAction, gptWriteAction,
 	ubootClearenvAction, ubootSetenvAction, ubootUnsetenvAction, ubootRecoverAction,
 	pathWriteAction, pipeWriteAction, executeAction, ubiVolumeWriteAction, rebootParamAction,
 	infoAction, errorAction,
-)
+)...)
 
 func actionTable(list ...*action) map[string]*action {
 	m := make(map[string]*action, len(list))
@@ -38,9 +37,6 @@ func actionTable(list ...*action) map[string]*action {
 	}
 	return m
 }
-
-// plannedActions are those of fwup 1.16 that are not in the table yet.
-const plannedActions = " fat_attrib fat_cp fat_mkdir fat_mkfs fat_mv fat_mv! fat_rm fat_rm! fat_setlabel fat_touch fat_write "
 
 // actionCall is one action in its place.
 type actionCall struct {
@@ -53,8 +49,6 @@ type actionCall struct {
 func lookupAction(c call, onResource bool) (*action, error) {
 	a := actions[c[0]]
 	switch {
-	case a == nil && strings.Contains(plannedActions, " "+c[0]+" "):
-		return nil, fmt.Errorf("%s is not supported by this version of fwup", c[0])
 	case a == nil:
 		return nil, errors.New("Unknown function") //nolint:staticcheck // shown as fwup shows it
 	case a.resource && !onResource:

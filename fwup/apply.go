@@ -125,6 +125,7 @@ type applier struct {
 	meter   *progressMeter
 	tasks   []*task
 	envs    []UBootEnvLocation // the environments that were changed
+	fats    fatVolumes
 	warn    func(string)
 	unsafe  bool
 	host    host
@@ -207,6 +208,7 @@ func (a *applier) run(t *task) error {
 		return nil
 	}
 	a.cache.discard()
+	a.closeFATs()
 	a.envs = nil
 	if len(t.onError) > 0 {
 		a.rescue(t)
@@ -240,6 +242,7 @@ func (a *applier) events(t *task) error {
 	if err := a.members(t); err != nil {
 		return err
 	}
+	a.closeFATs()
 	return a.calls(t.onFinish, nil)
 }
 
@@ -346,7 +349,7 @@ func (a *applier) eachCall(list []string, s *resourceStream, f func(*action, *ac
 		act, err := lookupAction(c, s != nil)
 		if err != nil {
 			class := ClassOther
-			if actions[c[0]] == nil && !strings.Contains(plannedActions, " "+c[0]+" ") {
+			if actions[c[0]] == nil {
 				class = ClassUnknownFunction
 			}
 			return classify(err, class)

@@ -181,7 +181,7 @@ func TestEveryActionHasARule(t *testing.T) {
 		}
 	}
 	for _, r := range actionRules {
-		if actions[r.name] == nil && !strings.Contains(plannedActions, " "+r.name+" ") {
+		if actions[r.name] == nil {
 			t.Errorf("%s is neither there nor planned", r.name)
 		}
 	}

@@ -48,6 +48,7 @@ const (
 	ClassCommand          = "command-failed"     // a command of the task failed
 	ClassUnsafe           = "needs-unsafe"       // an action that has to be allowed
 	ClassCrypto           = "crypto-option"      // an unknown cipher, or a key that is not one
+	ClassFAT              = "fat"                // something is wrong with a FAT file system, or with what is in it
 	ClassConfig           = "config"             // the configuration to create from is wrong
 	ClassOther            = "other"
 )

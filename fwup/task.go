@@ -41,9 +41,11 @@ var requirements = map[string]requirement{
 		offset, err2 := parseCNumber(args[1])
 		return err == nil && err2 == nil && a.partitionAt(index, offset)
 	}},
-	"require-path-on-device": requirePathOnDevice,
-	"require-path-at-offset": requirePathAtOffset,
-	"require-execute":        requireExecute,
+	"require-fat-file-exists": {args: 2, holds: fatFileExists},
+	"require-fat-file-match":  {args: 3, holds: fatFileMatches},
+	"require-path-on-device":  requirePathOnDevice,
+	"require-path-at-offset":  requirePathAtOffset,
+	"require-execute":         requireExecute,
 	"require-uboot-variable": {args: 3, holds: func(a *applier, args []string) bool {
 		loc, err := a.ubootEnv(args[0])
 		if err != nil {
