@@ -198,9 +198,18 @@ func (a *applier) ubootEnv(name string) (UBootEnvLocation, error) {
 func (a *applier) mbrTable(name string) (*mbrTable, error) { return a.archive.conf.mbrTable(name) }
 func (a *applier) gptTable(name string) (*gptTable, error) { return a.archive.conf.gptTable(name) }
 
-// run does everything a task says. When it fails, the task's on-error follows.
+// run does everything a task says. When it fails, the task's on-error follows,
+// but not when the task is garbled: then nothing of it was done.
 func (a *applier) run(t *task) error {
-	err := a.events(t)
+	total, err := a.plan(t)
+	var e *Error
+	if err != nil && !(errors.As(err, &e) && e.Class == ClassUnsafe) {
+		return err
+	}
+	a.meter.total = total
+	if err == nil {
+		err = a.events(t)
+	}
 	if err == nil {
 		err = classify(a.cache.flush(), ClassOther)
 	}
@@ -231,11 +240,6 @@ func (a *applier) rescue(t *task) {
 }
 
 func (a *applier) events(t *task) error {
-	total, err := a.plan(t)
-	if err != nil {
-		return err
-	}
-	a.meter.total = total
 	if err := a.calls(t.onInit, nil); err != nil {
 		return err
 	}
