@@ -111,7 +111,8 @@ func rehearse(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions)
 	if _, err := a.plan(t); err != nil {
 		return err
 	}
-	if err := a.archive.verifyResources(false, func(name string) bool { return t.forResource(name) != nil }); err != nil {
+	needs := &taskNeeds{task: t, open: a.open}
+	if err := a.archive.verifyResources(false, needs); err != nil {
 		return err
 	}
 	return a.archive.zip.drain()
@@ -306,21 +307,11 @@ func (a *applier) members(t *task) error {
 }
 
 func (a *applier) resource(m *member, on *resourceTask) error {
-	res := a.archive.resources[on.resource]
-	if isDelta(m, res) {
-		if on.delta == (deltaSource{}) {
-			return errorf(ClassLength, "File '%s' isn't expected size (%d vs %d) and xdelta3 patch support not enabled on it. (Add delta-source-raw-offset / delta-source-raw-count or delta-source-fat-offset / delta-source-fat-path)",
-				res.name, m.size, res.layout.dataSize()).about(res.name)
-		}
-		if err := checkDeltaHeader(m, res.name); err != nil {
-			return err
-		}
-		return &Error{
-			Class: ClassDelta, Msg: "Delta updates are not supported by this version of fwup", Resource: res.name,
-			Hint: "install the complete firmware",
-		}
+	s, err := a.open(m, on)
+	if err != nil {
+		return err
 	}
-	return a.calls(on.calls, newResourceStream(res, m))
+	return a.calls(on.calls, s)
 }
 
 // calls runs a list of calls.

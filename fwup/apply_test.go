@@ -101,11 +101,9 @@ func TestApplyRefuses(t *testing.T) {
 		}
 	}
 	dev := NewMemoryDevice(recordedImage(t, "ab-v1-complete"))
-	for archive, text := range map[string]string{"ab-v1-to-v2-delta": "Delta updates are not supported", "bad-delta-lzma": "LZMA"} {
-		_, err := Apply(t.Context(), bytes.NewReader(recordedArchive(t, archive)), dev, ApplyOptions{Task: "upgrade"})
-		if classOf(err) != ClassDelta || !strings.Contains(err.Error(), text) {
-			t.Errorf("%s: %v", archive, err)
-		}
+	_, err := Apply(t.Context(), bytes.NewReader(recordedArchive(t, "bad-delta-lzma")), dev, ApplyOptions{Task: "upgrade"})
+	if classOf(err) != ClassDelta || !strings.Contains(err.Error(), "LZMA") {
+		t.Errorf("bad-delta-lzma: %v", err)
 	}
 	if !bytes.Equal(dev.Bytes(), recordedImage(t, "ab-v1-complete")) {
 		t.Error("a refused delta changed the image")

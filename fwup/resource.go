@@ -1,10 +1,8 @@
 package fwup
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 
@@ -21,6 +19,7 @@ type resourceStream struct {
 	layout layout
 	want   string // the hash as meta.conf has it
 	r      io.Reader
+	delta  *deltaReader // r, when that decodes a delta
 
 	hash hash.Hash
 	buf  []byte
@@ -95,6 +94,9 @@ func (s *resourceStream) fill(p []byte) (n int, err error) {
 func (s *resourceStream) check(who string) error {
 	size := s.layout.dataSize()
 	defer func() { s.seen = s.read }()
+	if err := s.checkDelta(who); err != nil {
+		return err
+	}
 	if s.read == s.seen && size > 0 {
 		return errorf(ClassDoubleRead, "%s didn't write anything and was likely called twice in an on-resource for '%s'. Try a \"cp\" function.", who, s.name).about(s.name)
 	}
@@ -108,6 +110,23 @@ func (s *resourceStream) check(who string) error {
 		return errorf(ClassHash, "%s detected blake2b mismatch on '%s'", who, s.name).about(s.name)
 	}
 	return s.checkEnd(who)
+}
+
+// checkDelta sees that a delta makes no more than the resource.
+func (s *resourceStream) checkDelta(who string) error {
+	if s.delta == nil {
+		return nil
+	}
+	size := s.layout.dataSize()
+	if s.read == size {
+		if err := s.checkEnd(who); err != nil {
+			return err
+		}
+	}
+	if s.delta.made > size {
+		return errorf(ClassLength, "%s wrote %d bytes for '%s', but should have written %d", who, s.delta.made, s.name, size).about(s.name)
+	}
+	return nil
 }
 
 // checkEnd sees that the member holds no more than the resource.
@@ -136,47 +155,4 @@ func validHash(text string) bool { return len(text) == hex.EncodedLen(blake2b.Si
 // its content: its length is known beforehand, and another.
 func isDelta(m *member, res *resource) bool {
 	return len(res.layout) <= 1 && m.size >= 0 && m.size != res.layout.dataSize()
-}
-
-// vcdiffMagic is how deltas start.
-var vcdiffMagic = []byte{0xd6, 0xc3, 0xc4, 0x00}
-
-// checkDeltaHeader reads the start of a delta and tells whether devices can
-// decode it.
-func checkDeltaHeader(r io.Reader, name string) error {
-	var h [6]byte
-	n, err := io.ReadFull(r, h[:])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
-	}
-	problem := ""
-	switch {
-	case n < 5 || !bytes.Equal(h[:4], vcdiffMagic):
-		problem = "not a VCDIFF input"
-	case h[4]&1 != 0:
-		problem = "unavailable secondary compressor"
-		if n == 6 {
-			problem += secondaryName(h[5])
-		}
-	case h[4]&2 != 0:
-		problem = "compressed code table not implemented"
-	case h[4]&^7 != 0:
-		problem = "unrecognized header indicator bits set"
-	}
-	if problem != "" {
-		return errorf(ClassDelta, "xdelta3 error: %s", problem).about(name)
-	}
-	return nil
-}
-
-func secondaryName(id byte) string {
-	switch id {
-	case 1:
-		return ": DJW"
-	case 2:
-		return ": LZMA"
-	case 16:
-		return ": FGK"
-	}
-	return fmt.Sprintf(": %d", id)
 }

@@ -68,10 +68,17 @@ func (a *archive) checkStrictHead() error {
 	return nil
 }
 
+// taskNeeds is what a device takes of an archive to run one task.
+type taskNeeds struct {
+	task *task
+	// open reads a resource of the task, also from a delta.
+	open func(*member, *resourceTask) (*resourceStream, error)
+}
+
 // verifyResources reads the members behind the head. When need is not nil it
-// takes what a device takes that runs one task: unknown members pass, and only
-// the resources that need names have to be there.
-func (a *archive) verifyResources(strict bool, need func(name string) bool) error {
+// takes what a device takes that runs one task: unknown members pass, only the
+// resources of the task have to be there, and their deltas are decoded.
+func (a *archive) verifyResources(strict bool, need *taskNeeds) error {
 	seen := make(map[string]bool, len(a.resources))
 	directory := false
 	for {
@@ -105,29 +112,39 @@ func (a *archive) verifyResources(strict bool, need func(name string) bool) erro
 			return errorf(ClassDuplicateFile, "Processing %s twice. Archive is corrupt.", name).about(name)
 		}
 		seen[name] = true
-		if err := verifyResource(m, res, strict); err != nil {
+		if err := verifyResource(m, res, strict, need); err != nil {
 			return err
 		}
 	}
 	for _, name := range a.names {
-		if !seen[name] && (need == nil || need(name)) {
+		if !seen[name] && (need == nil || need.task.forResource(name) != nil) {
 			return errorf(ClassResourceMissing, "Resource %s not found in archive", name).about(name)
 		}
 	}
 	return nil
 }
 
-func verifyResource(m *member, res *resource, strict bool) error {
+func verifyResource(m *member, res *resource, strict bool, need *taskNeeds) error {
 	if !validHash(res.hash) {
 		return errorf(ClassHashMissing, "invalid blake2b-256 hash for '%s'", res.name).about(res.name)
 	}
+	s := newResourceStream(res, m)
 	if isDelta(m, res) {
 		if strict {
 			return errorf(ClassLength, "'%s' has %d bytes, but should have %d: complete firmware is needed, not a delta", res.name, m.size, res.layout.dataSize()).about(res.name)
 		}
-		return checkDeltaHeader(m, res.name)
+		var on *resourceTask
+		if need != nil {
+			on = need.task.forResource(res.name)
+		}
+		if on == nil {
+			return checkDeltaHeader(m, res.name)
+		}
+		var err error
+		if s, err = need.open(m, on); err != nil {
+			return err
+		}
 	}
-	s := newResourceStream(res, m)
 	for {
 		data, _, err := s.next()
 		if err != nil {
@@ -138,9 +155,9 @@ func verifyResource(m *member, res *resource, strict bool) error {
 		}
 	}
 	var more [1]byte
-	n, err := io.ReadFull(m, more[:])
+	n, err := io.ReadFull(s.r, more[:])
 	switch {
-	case n > 0 || s.read != res.layout.dataSize():
+	case n > 0 || s.read != res.layout.dataSize() || s.delta != nil && s.delta.made > s.read:
 		return errorf(ClassLength, "ZIP data length mismatch for %s", res.name).about(res.name)
 	case !errors.Is(err, io.EOF):
 		return err
