@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -113,6 +114,16 @@ func requireProgram(tb testing.TB, name string) string {
 		tb.Skipf("%s is not installed", name)
 	}
 	return path
+}
+
+// run runs a program that has to succeed.
+func run(tb testing.TB, command string) {
+	tb.Helper()
+	words := strings.Fields(command)
+	cmd := exec.CommandContext(tb.Context(), requireProgram(tb, words[0]), words[1:]...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Errorf("%s: %v\n%s", command, err, out)
+	}
 }
 
 func TestDiffAsRecorded(t *testing.T) {
