@@ -212,6 +212,11 @@ func ubootEnvOf(s *section) (loc UBootEnvLocation, err error) {
 		return loc, configErrorf("block-offset-redund can't overlap primary U-Boot environment")
 	}
 	loc.Redundant = redundant * blockSize
+	if loc.Redundant == 0 {
+		// 0 would mean that there is one copy only. Which of them is the first
+		// matters only when both have the same flag.
+		loc.Offset, loc.Redundant = 0, loc.Offset
+	}
 	return loc, nil
 }
 
