@@ -14,6 +14,17 @@ func FuzzParseConfig(f *testing.F) {
 		f.Add(string(recordedFile(f, "conf", conf+".conf")))
 	}
 	f.Add("define-eval(A, \"-2^2\") meta-product = \"${A:-x}\\x41\\101\" /* */ // #\n task 'a' { reqlist += {a,} }")
+	for _, seed := range []string{
+		"define-eval(A, \"((1+2)K^2-9223372036854775808)/-1\") define!(A, \"${A}${A:-${B}}\") meta-version = ${A}",
+		"file-resource r { contents = '\\'' assert-size-lte = 0x7fffffffffffffff length = {0,1,} }",
+		"uboot-environment u { block-offset = 1 block-count = 1 } task t { require-uboot-variable(u, a, b) on-init { uboot_setenv(u, a, \"\\x22\") } on-init { trim(0, 1,) } }",
+		"file-resource r { contents = x } task t { on-resource r { raw_write(0, \"\\${A}\") fat_write(1) delta-source-raw-offset = 2147483648 } on-error { error(\"${FWUP_META_UUID}\") } }",
+		"gpt g { guid = b443fbeb-2c93-481b-88b3-0ecb0aeba911 partition 0 { block-offset = 4294967296 block-count = 2147483646 flags = 0x8000000000000000 boot = on } }",
+		"mbr m { signature = 0xffffffff partition 0 { type = 0x83 block-offset = 4294967294 block-count = 1 expand = yes } }",
+		"meta-product = \"", "task t { on-init { /*", "task \"a\nb\" {", "require-fwup-version = \"1.16.0-rc1+x\"",
+	} {
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "include") || strings.Contains(text, "host-path") {
 			t.Skip("looks at files")
@@ -51,6 +62,15 @@ func FuzzParseMetaConf(f *testing.F) {
 	}
 	for _, archive := range []string{"meta-unknown-keys", "meta-unknown-fun", "meta-bad-funlist", "bad-meta-syntax", "sparse"} {
 		f.Add(recordedMetaConf(f, archive))
+	}
+	for _, seed := range []string{
+		"unknown = { a, b } unknown \"t\" { a = b c { d(e, f) } } unknown(1, 2) unknown += x meta-product=y",
+		"task \"t\" {\nreqlist={3,require-path-on-device,\"/\",\"${DEV:-/dev/mmcblk0}\"}\non-init {\nfunlist={10,a",
+		"file-resource \"x\" {\nlength={4294967295,4294967296,9223372036854775807}\n}\n",
+		"file-resource \"x\" {\nlength={2147483647,2147483648,0,1}\nblake2b-256=00\n}\n",
+		"meta-uuid=\"${FWUP_META_UUID}\" include(\"/etc/passwd\") define-eval(A, \"2^63\")",
+	} {
+		f.Add([]byte(seed))
 	}
 	f.Add([]byte("define!(A, \"${A}${A}\") mbr m { partition 4 { } } \"\\8\" 'x"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -16,6 +16,13 @@ func seeds(f *testing.F) {
 	for _, o := range outcomes {
 		f.Add(recordedArchive(f, o.name))
 	}
+	f.Add(packed(f, withResource, "data/", "", "data/x", ""))
+	for _, s := range []zipShape{
+		{deflate: true, descriptor: "bare"}, {descriptor: "signed", wide: true}, {deflate: true, known: true, wide: true},
+		{descriptor: "bare", known: true}, {deflate: true, descriptor: "signed", wide: true},
+	} {
+		f.Add(append(s.member(metaConfName, []byte(withResource)), s.member("data/x", nil)...))
+	}
 }
 
 type fuzzMember struct {
