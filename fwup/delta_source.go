@@ -41,7 +41,7 @@ func (a *applier) deltaSource(on *resourceTask) (io.ReaderAt, int64, error) {
 		if d.rawOffset < 0 || d.rawOffset > maxBlock || d.rawCount > maxBlock-d.rawOffset {
 			return nil, 0, errOutOfRange
 		}
-		s := &rawSource{cache: a.cache, base: d.rawOffset * blockSize}
+		s := &partitionSource{cache: a.cache, base: d.rawOffset * blockSize}
 		if d.rawOptions != "" {
 			var err error
 			if s.crypt, err = parseDiskCipher([]string{d.rawOptions}); err != nil {
@@ -58,9 +58,9 @@ func (a *applier) deltaSource(on *resourceTask) (io.ReaderAt, int64, error) {
 	return nil, 0, nil
 }
 
-// rawSource reads old content from the destination as it will be. Only what
+// partitionSource reads old content from the destination as it will be. Only what
 // is read here is decrypted, never what else the cache holds.
-type rawSource struct {
+type partitionSource struct {
 	cache *blockCache
 	base  int64       // where it starts, in bytes
 	crypt *diskCipher // nil when it is not encrypted
@@ -72,7 +72,7 @@ const cryptChunk = 16 << 10
 
 // ReadAt reads as io.ReaderAt. There is always something to read: past the end
 // of the destination it is zeros.
-func (s *rawSource) ReadAt(p []byte, off int64) (int, error) {
+func (s *partitionSource) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > maxBlock*blockSize-s.base {
 		return 0, errOutOfRange
 	}
