@@ -113,7 +113,7 @@ func rehearse(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions)
 	}
 	needs := &taskNeeds{task: t, open: a.open}
 	if err := a.archive.verifyResources(false, needs); err != nil {
-		return err
+		return a.blame(err, nil)
 	}
 	return a.archive.zip.drain()
 }
@@ -311,6 +311,7 @@ func (a *applier) resource(m *member, on *resourceTask) error {
 	if err != nil {
 		return err
 	}
+	a.warnOfOverlap(s, on)
 	return a.calls(on.calls, s)
 }
 

@@ -15,47 +15,71 @@ func (a *applier) open(m *member, on *resourceTask) (*resourceStream, error) {
 	if !isDelta(m, res) {
 		return newResourceStream(res, m), nil
 	}
-	source, size, err := a.deltaSource(on)
-	if err != nil {
-		return nil, a.blame(err, newResourceStream(res, nil))
-	}
-	if source == nil {
+	if on.delta.rawCount <= 0 && on.delta.fatPath == "" {
 		return nil, errorf(ClassLength, "File '%s' isn't expected size (%d vs %d) and xdelta3 patch support not enabled on it. (Add delta-source-raw-offset / delta-source-raw-count or delta-source-fat-offset / delta-source-fat-path)",
 			res.name, m.size, res.layout.dataSize()).about(res.name)
 	}
 	d := &deltaReader{name: res.name}
-	most := res.layout.dataSize()
-	// A target of nothing is bounded by one byte, as 0 bounds nothing.
-	d.r = vcdiff.NewReader(m, source, size, vcdiff.ReaderOptions{MaxTarget: max(1, most)})
+	d.open = func() (*vcdiff.Reader, error) {
+		source, size, err := a.deltaSource(&on.delta)
+		// A target of nothing is bounded by one byte, as 0 bounds nothing.
+		return vcdiff.NewReader(m, source, size, vcdiff.ReaderOptions{MaxTarget: max(1, res.layout.dataSize())}), err
+	}
 	s := newResourceStream(res, d)
 	s.delta = d
 	return s, nil
 }
 
-// deltaSource opens the old content of a resource; nil means that the task
-// does not say where it is.
-func (a *applier) deltaSource(on *resourceTask) (io.ReaderAt, int64, error) {
-	d := &on.delta
-	switch {
-	case d.rawCount > 0:
-		if d.rawOffset < 0 || d.rawOffset > maxBlock || d.rawCount > maxBlock-d.rawOffset {
+// deltaSource opens the old content of a resource.
+func (a *applier) deltaSource(d *deltaSource) (io.ReaderAt, int64, error) {
+	if d.rawCount <= 0 {
+		if d.fatOffset < 0 || d.fatOffset > maxBlock {
 			return nil, 0, errOutOfRange
 		}
-		s := &partitionSource{cache: a.cache, base: d.rawOffset * blockSize}
-		if d.rawOptions != "" {
-			var err error
-			if s.crypt, err = parseDiskCipher([]string{d.rawOptions}); err != nil {
-				return nil, 0, err
-			}
+		fs, err := a.fatVolume(d.fatOffset)
+		if err != nil {
+			return nil, 0, fatError("Can't open file on FAT partition", d.fatPath, err)
 		}
-		return s, d.rawCount * blockSize, nil
-	case d.fatPath != "":
-		return nil, 0, &Error{
-			Class: ClassDelta, Msg: "Deltas of files on FAT are not supported by this version of fwup",
-			Hint: "install the complete firmware",
+		f, err := fs.Open(d.fatPath)
+		if err != nil {
+			return nil, 0, fatError("Can't open file on FAT partition", d.fatPath, err)
+		}
+		return f, f.Size(), nil
+	}
+	if d.rawOffset < 0 || d.rawOffset > maxBlock || d.rawCount > maxBlock-d.rawOffset {
+		return nil, 0, errOutOfRange
+	}
+	s := &partitionSource{cache: a.cache, base: d.rawOffset * blockSize}
+	if d.rawOptions != "" {
+		var err error
+		if s.crypt, err = parseDiskCipher([]string{d.rawOptions}); err != nil {
+			return nil, 0, err
 		}
 	}
-	return nil, 0, nil
+	return s, d.rawCount * blockSize, nil
+}
+
+// warnOfOverlap tells when a delta is about to overwrite what it is made from.
+// It may work, when the old content is always read before.
+func (a *applier) warnOfOverlap(s *resourceStream, on *resourceTask) {
+	calls, err := parseCalls(on.calls)
+	if err != nil || s.delta == nil || on.delta.rawCount <= 0 {
+		return
+	}
+	for _, c := range calls {
+		if c[0] != "raw_write" || len(c) < 2 {
+			continue
+		}
+		block, err := parseCNumber(c[1])
+		if err != nil || block > maxBlock {
+			continue
+		}
+		at, end := int64(block), int64(block)+(s.layout.size()+blockSize-1)/blockSize
+		if at < on.delta.rawOffset+on.delta.rawCount && on.delta.rawOffset < end {
+			a.warn(fmt.Sprintf("'%s' is written over the old content that its delta needs", s.name))
+			return
+		}
+	}
 }
 
 // partitionSource reads old content from the destination as it will be. Only what
@@ -100,14 +124,22 @@ func (s *partitionSource) ReadAt(p []byte, off int64) (int, error) {
 // deltaReader reads what a delta makes of its source.
 type deltaReader struct {
 	name string // of the resource
-	r    *vcdiff.Reader
-	made int64 // bytes that it makes at least, when they are too many; 0 when not
+	open func() (*vcdiff.Reader, error)
+	r    *vcdiff.Reader // nil until the first Read: the calls before may make the source
+	made int64          // bytes that it makes at least, when they are too many; 0 when not
 }
 
 // Read reads as io.Reader. A delta that makes too much ends before that.
 func (d *deltaReader) Read(p []byte) (int, error) {
 	if d.made > 0 {
 		return 0, io.EOF
+	}
+	if d.r == nil {
+		r, err := d.open()
+		if err != nil {
+			return 0, err
+		}
+		d.r = r
 	}
 	n, err := d.r.Read(p)
 	var e *vcdiff.Error
