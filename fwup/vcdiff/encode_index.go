@@ -57,14 +57,44 @@ func (x *sourceIndex) add(p []byte, place int64) int64 {
 	return place
 }
 
-// find returns where in the source the bytes v may be, or -1.
-func (x *sourceIndex) find(v uint64) int64 {
-	h := hashSeed(v)
-	e := x.entries[h>>x.shift]
-	if e>>indexBits != uint32(h>>(x.shift-8))&0xff || e == 0 {
+// lookahead are the places of the source that may have the bytes at some
+// places of a window that follow each other. To get them all at once takes
+// little longer than to get one, as memory is slow and parallel.
+type lookahead struct {
+	at, end int // the first place of the window, and the one behind the last
+	entries [16]uint32
+}
+
+// find returns where in the source the seedLength bytes at p of the window may
+// be, or -1.
+func (x *sourceIndex) find(l *lookahead, window []byte, p int) int64 {
+	if p < l.at || p >= l.end {
+		count := len(l.entries) / 4
+		if p == l.end {
+			count = len(l.entries) // nothing was found for a while
+		}
+		x.look(l, window, p, count)
+	}
+	e := l.entries[p-l.at]
+	if e == 0 {
 		return -1
 	}
 	return (int64(e&(1<<indexBits-1)) - 1) * x.stride
+}
+
+// look fills l for up to count places from p on.
+func (x *sourceIndex) look(l *lookahead, window []byte, p, count int) {
+	t := window[p:]
+	count = min(count, len(t)-seedLength+1)
+	l.at, l.end = p, p+count
+	for i := range count {
+		h := hashSeed(binary.LittleEndian.Uint64(t[i:]))
+		e := x.entries[h>>x.shift]
+		if e>>indexBits != uint32(h>>(x.shift-8))&0xff {
+			e = 0
+		}
+		l.entries[i] = e
+	}
 }
 
 // isRun tells whether all bytes of v are the same.

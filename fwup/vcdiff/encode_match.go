@@ -16,6 +16,7 @@ const (
 	headBits  = 17      // of the hash of four bytes of the window
 	chainSize = 1 << 18 // how far back earlier places with the same hash are known
 	chainSeen = 4       // how many of them are looked at
+	placeBits = 27      // of an entry are a place plus one, the others a part of the hash
 
 	// checkEvery is after how many bytes a window looks whether it should stop.
 	checkEvery = 256 << 10
@@ -34,6 +35,7 @@ type matcher struct {
 	source *encodeSource
 	bounds encodeBounds
 	index  *sourceIndex // made when it is first needed
+	ahead  lookahead
 
 	window   []byte
 	base     int64 // of the window, in the target
@@ -61,6 +63,7 @@ func newMatcher(ctx context.Context, s *encodeSource, b encodeBounds) *matcher {
 func (m *matcher) match(window []byte, base int64) (used int, err error) {
 	m.window, m.base = window, base
 	m.copies = m.copies[:0]
+	m.ahead = lookahead{}
 	m.start, m.end = 1<<62, 0
 	clear(m.head)
 
@@ -112,7 +115,7 @@ func (m *matcher) find(p int) match {
 		if isRun(v) {
 			return better(best, m.findRun(p))
 		}
-		best = better(best, m.findSource(p, v))
+		best = better(best, m.findSource(p))
 		if best.length >= longEnough {
 			return best
 		}
@@ -142,12 +145,12 @@ func (m *matcher) findDiagonal(p int) match {
 	return m.sourceMatch(p, at, 3)
 }
 
-// findSource looks up the bytes v at p.
-func (m *matcher) findSource(p int, v uint64) match {
+// findSource looks up the bytes at p.
+func (m *matcher) findSource(p int) match {
 	if m.index == nil {
 		m.index = newSourceIndex(m.ctx, m.source, m.bounds.indexed)
 	}
-	at := m.index.find(v)
+	at := m.index.find(&m.ahead, m.window, p)
 	if at < 0 {
 		return match{}
 	}
@@ -184,25 +187,28 @@ func (m *matcher) findRun(p int) match {
 // findWindow looks for the bytes at p earlier in the window.
 func (m *matcher) findWindow(p int, best match) match {
 	t := m.window
-	at := m.head[hashShort(t[p:])]
+	hash, tag := hashShort(t[p:])
+	at := m.head[hash]
 	for range chainSeen {
 		if at == 0 {
 			break
 		}
-		from := int(at) - 1
-		if n := best.length; p+n >= len(t) || t[from+n] == t[p+n] {
-			length := matchForward(t[from:], t[p:])
-			cost := 2 + (bits.Len32(uint32(p-from))+6)/7
-			if length >= 4 && length-cost > best.gain {
-				best = match{length: length, from: ^int64(from), gain: length - cost}
+		from := int(at&(1<<placeBits-1)) - 1
+		if at>>placeBits == tag {
+			if n := best.length; p+n >= len(t) || t[from+n] == t[p+n] {
+				length := matchForward(t[from:], t[p:])
+				cost := 2 + (bits.Len32(uint32(p-from))+6)/7
+				if length >= 4 && length-cost > best.gain {
+					best = match{length: length, from: ^int64(from), gain: length - cost}
+				}
 			}
 		}
 		if p-from >= chainSize {
 			break
 		}
 		next := m.chain[from%chainSize]
-		if next >= at {
-			break
+		if int(next&(1<<placeBits-1)) > from {
+			break // from another window, or written over
 		}
 		at = next
 	}
@@ -214,14 +220,16 @@ func (m *matcher) insert(p int) {
 	if p+4 > len(m.window) {
 		return
 	}
-	h := hashShort(m.window[p:])
-	m.chain[p%chainSize] = m.head[h]
-	m.head[h] = uint32(p + 1)
+	hash, tag := hashShort(m.window[p:])
+	m.chain[p%chainSize] = m.head[hash]
+	m.head[hash] = tag<<placeBits | uint32(p+1)
 }
 
-// hashShort makes a number of headBits of the first four bytes of t.
-func hashShort(t []byte) uint32 {
-	return binary.LittleEndian.Uint32(t) * 0x9e3779b1 >> (32 - headBits)
+// hashShort makes a number of headBits of the first four bytes of t, and a tag
+// of the bits that entries have left.
+func hashShort(t []byte) (hash, tag uint32) {
+	h := binary.LittleEndian.Uint32(t) * 0x9e3779b1
+	return h >> (32 - headBits), h >> (placeBits - headBits) & (1<<(32-placeBits) - 1)
 }
 
 // take notes a match and returns where it ends. It lets the match begin
