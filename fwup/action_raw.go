@@ -69,7 +69,10 @@ const maxMemset = (1<<31 - 1) / blockSize
 func memsetArgs(c *actionCall) (block, count, value int64, err error) {
 	block, err = c.number(0, maxBlock-maxMemset, "raw_memset requires a non-negative integer block offset")
 	if err == nil {
-		count, err = c.number(1, maxMemset, "raw_memset requires a non-negative integer block count")
+		const problem = "raw_memset requires a positive integer block count"
+		if count, err = c.number(1, maxMemset, problem); err == nil && count == 0 {
+			err = errors.New(problem)
+		}
 	}
 	if err == nil {
 		value, err = c.number(2, 255, "raw_memset requires value to be between 0 and 255")
@@ -103,15 +106,18 @@ var rawMemsetAction = &action{
 	},
 }
 
+// trimArgs returns what to trim. A count may go past the last block there can
+// be, to mean all that follows.
 func trimArgs(c *actionCall) (block, count int64, err error) {
 	block, err = c.number(0, maxBlock, "trim requires a non-negative integer block offset")
-	if err == nil {
-		count, err = c.number(1, uint64(maxBlock-block), "trim requires a block count of 1 or more")
+	if err != nil {
+		return 0, 0, err
 	}
-	if err == nil && count == 0 {
-		err = errors.New("trim requires a block count of 1 or more")
+	const problem = "trim requires a block count >1"
+	if count, err = c.number(1, (1<<63-1)/blockSize, problem); err == nil && count == 0 {
+		err = errors.New(problem)
 	}
-	return block, count, err
+	return block, min(count, maxBlock-block), err
 }
 
 var trimAction = &action{
