@@ -110,10 +110,10 @@ var eventSchema = &schema{options: append([]option{
 var onResourceSchema = &schema{options: append([]option{
 	{name: "include", kind: includeOption},
 	{name: "verify-on-the-fly", kind: boolOption, def: "false"},
-	{name: "delta-source-raw-offset", kind: intOption, def: "0"},
+	{name: "delta-source-raw-offset"},
 	{name: "delta-source-raw-count", kind: intOption, def: "0"},
 	{name: "delta-source-raw-options"},
-	{name: "delta-source-fat-offset", kind: intOption, def: "0"},
+	{name: "delta-source-fat-offset"},
 	{name: "delta-source-fat-path"},
 	{name: "funlist", kind: listOption},
 }, functionOptions("funlist", actionRules)...)}

@@ -48,6 +48,9 @@ func Create(ctx context.Context, w io.Writer, o CreateOptions) error {
 	if err != nil {
 		return classify(err, ClassConfig)
 	}
+	if _, err := tasksOf(conf); err != nil {
+		return classify(err, ClassConfig) // no device could run it
+	}
 	inputs, err := inputsOf(ctx, conf)
 	if err != nil {
 		return err

@@ -95,6 +95,13 @@ func resourceTaskOf(s *section) (*resourceTask, error) {
 		}
 		*o.to = n
 	}
+	// What begins nowhere is not a source, other than what begins at block 0.
+	if !s.has("delta-source-raw-offset") {
+		r.delta.rawCount = 0
+	}
+	if !s.has("delta-source-fat-offset") {
+		r.delta.fatPath = ""
+	}
 	return r, nil
 }
 

@@ -181,6 +181,33 @@ func TestFramedInput(t *testing.T) {
 	}
 }
 
+// TestDeltaSourceAtTheStart looks at offsets of delta sources: they are kept as
+// they were typed, and 0 is not the same as none.
+func TestDeltaSourceAtTheStart(t *testing.T) {
+	t.Parallel()
+	conf := func(options string) string {
+		return "file-resource a { contents = \"a\" }\ntask upgrade { on-resource a {\n" + options + "\nraw_write(8) } }\n"
+	}
+	for options, want := range map[string]string{
+		"delta-source-raw-offset = 0 delta-source-raw-count = 8":           "delta-source-raw-offset=0\ndelta-source-raw-count=8\n",
+		"delta-source-raw-offset = 0x10 delta-source-raw-count = 0x10":     "delta-source-raw-offset=0x10\ndelta-source-raw-count=16\n",
+		"delta-source-fat-path = \"/a b\" delta-source-fat-offset = \"0\"": "delta-source-fat-offset=0\ndelta-source-fat-path=\"/a b\"\n",
+	} {
+		for _, m := range readZip(t, archiveOf(t, conf(options), nil)) {
+			if m.name == "meta.conf" && !strings.Contains(string(m.data), "on-resource \"a\" {\n"+want+"funlist=") {
+				t.Errorf("%s: %s", options, m.data)
+			}
+		}
+	}
+	path := filepath.Join(t.TempDir(), "fwup.conf")
+	if err := os.WriteFile(path, []byte(conf("delta-source-raw-offset = somewhere")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if exit, _, stderr := runWith("", "-c", "-f", path, "-o", path+".fw"); exit != 1 || !strings.Contains(stderr, `"somewhere" is not an integer`) {
+		t.Errorf("exit status %d, %q", exit, stderr)
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{
