@@ -28,7 +28,7 @@ func (d *differ) candidate(m *diffMember, res *resource, p *diffPlan, r *DiffRes
 	if r.Reason != "" {
 		return nil
 	}
-	limit, reason, invalid := p.sourceLimit(res.name, old)
+	limit, reason, invalid := p.sourceLimit(res.name, r.Size, old)
 	if reason == "" && limit == 0 {
 		reason = "it is empty in the source firmware"
 	}

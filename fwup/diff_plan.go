@@ -70,9 +70,9 @@ func (p *diffPlan) isCandidate(name string) bool {
 }
 
 // sourceLimit returns how many bytes of the old content every device can read
-// that makes a resource of a delta, or why some cannot make it. invalid says
+// that makes a resource of size bytes of a delta, or why some cannot make it. invalid says
 // that this is a mistake in the target, or that the firmwares do not fit.
-func (p *diffPlan) sourceLimit(name string, old *resource) (limit int64, reason string, invalid bool) {
+func (p *diffPlan) sourceLimit(name string, size int64, old *resource) (limit int64, reason string, invalid bool) {
 	// Of a resource with holes devices have the data up to the first of them;
 	// what is in the holes is anyone's guess.
 	if len(old.layout) > 0 {
@@ -95,9 +95,15 @@ func (p *diffPlan) sourceLimit(name string, old *resource) (limit int64, reason 
 				return 0, reason, true
 			}
 			limit = min(limit, count*blockSize)
+			if overwritesRaw(on, limit, size) {
+				return 0, overwritten, true
+			}
 		case w.fatOffset && w.fatPath && on.str("delta-source-fat-path") != "":
 			if !was.fatWrite {
 				return 0, "the source firmware does not write it to a FAT file system", true
+			}
+			if overwritesFAT(on) {
+				return 0, overwritten, true
 			}
 		case w.anySource:
 			return 0, "a delta source lacks some of its options", true
@@ -120,4 +126,59 @@ func (w *writes) unlikeRaw(source *writes) string {
 		return "the delta source is encrypted, and the source firmware writes it plain"
 	}
 	return ""
+}
+
+const overwritten = "a task overwrites the old content while it reads it"
+
+// overwritesRaw reports whether the resource is written where the delta source
+// is. Offsets that only the device knows are taken for others.
+func overwritesRaw(on *section, limit, size int64) bool {
+	from, err := on.integer("delta-source-raw-offset")
+	if err != nil {
+		return false
+	}
+	for _, at := range callsOf(on, "raw_write", 0) {
+		block, err := parseCNumber(at)
+		if err == nil && block <= maxBlock && from >= 0 && from <= maxBlock &&
+			int64(block) < from+blocksOf(limit) && from < int64(block)+blocksOf(size) {
+			return true
+		}
+	}
+	return false
+}
+
+func blocksOf(size int64) int64 { return size/blockSize + min(1, size%blockSize) }
+
+// overwritesFAT reports whether the file that a resource is written to is the
+// delta source.
+func overwritesFAT(on *section) bool {
+	offsets, names := callsOf(on, "fat_write", 0), callsOf(on, "fat_write", 1)
+	for i, at := range offsets {
+		block, err := parseCNumber(at)
+		from, err2 := on.integer("delta-source-fat-offset")
+		if err == nil && err2 == nil && block <= maxBlock && int64(block) == from &&
+			strings.EqualFold(strings.Trim(names[i], "/"), strings.Trim(on.str("delta-source-fat-path"), "/")) {
+			return true
+		}
+	}
+	return false
+}
+
+// callsOf returns an argument of each call of an action, "" where it lacks.
+func callsOf(on *section, action string, argument int) []string {
+	calls, err := parseCalls(on.list("funlist"))
+	if err != nil {
+		return nil
+	}
+	var values []string
+	for _, c := range calls {
+		switch {
+		case c[0] != action:
+		case len(c) > 1+argument:
+			values = append(values, c[1+argument])
+		default:
+			values = append(values, "")
+		}
+	}
+	return values
 }

@@ -55,6 +55,7 @@ func TestDiffPlan(t *testing.T) {
 		{"at the top", strings.ReplaceAll(plain, " r ", " /r "), strings.ReplaceAll(resource("r", "new")+upgrade, " r ", " /r "), "patched"},
 		{"not changed", plain, resource("r", "old") + upgrade, "patched"},
 		{"encrypted", strings.ReplaceAll(plain, "(64)", "(64"+crypto+")"), resource("r", "new") + task("upgrade", on("r", rawSource+keyOption+"raw_write(128"+crypto+")")), "patched"},
+		{"encrypted, in one argument", strings.ReplaceAll(plain, "(64)", `(64, "cipher=aes-cbc-plain,secret=\${KEY}")`), resource("r", "new") + task("upgrade", on("r", rawSource+keyOption+"raw_write(128"+crypto+")")), "patched"},
 		{"two slots", plain, resource("r", "new") + task("upgrade.a", on("r", rawSource+"raw_write(128)")) + task("upgrade.b", on("r", strings.ReplaceAll(rawSource, "= 64", "= 128")+"raw_write(64)")), "patched"},
 		{"tasks that are not called upgrade", plain, resource("r", "new") + task("complete", on("r", "raw_write(64)")) + task("next", on("r", rawSource+"raw_write(128)")), "patched"},
 
@@ -73,6 +74,12 @@ func TestDiffPlan(t *testing.T) {
 		{"written raw, read from FAT", plain, resource("r", "new") + task("upgrade", on("r", fatSource+"fat_write(64, new)")), ReasonInvalid + " the source firmware does not write it to a FAT file system"},
 		{"encrypted, and no key", strings.ReplaceAll(plain, "(64)", "(64"+crypto+")"), resource("r", "new") + upgrade, ReasonInvalid + " the source firmware writes it encrypted, and the delta source has no cipher and secret"},
 		{"plain, and a key", plain, resource("r", "new") + task("upgrade", on("r", rawSource+keyOption+"raw_write(128"+crypto+")")), ReasonInvalid + " the delta source is encrypted, and the source firmware writes it plain"},
+		{"over itself", plain, resource("r", "new") + task("upgrade", on("r", rawSource+"raw_write(64)")), ReasonInvalid + " " + overwritten},
+		{"over its last block", plain, resource("r", "new") + task("upgrade", on("r", rawSource+"raw_write(103)")), ReasonInvalid + " " + overwritten},
+		{"behind its last block", plain, resource("r", "new") + task("upgrade", on("r", rawSource+"raw_write(104)")), "patched"},
+		{"from the block before", plain, resource("r", "new") + task("upgrade", on("r", rawSource+"raw_write(24)")), ReasonInvalid + " " + overwritten},
+		{"up to the block before", plain, resource("r", "new") + task("upgrade", on("r", rawSource+"raw_write(23)")), "patched"},
+		{"over its own file", resource("r", "old") + task("complete", on("r", "fat_write(64, old)")), resource("r", "new") + task("upgrade", on("r", fatSource+"fat_write(64, \"/OLD\")")), ReasonInvalid + " " + overwritten},
 		{"half a source", plain, resource("r", "new") + task("upgrade", on("r", "delta-source-raw-count = 64\nraw_write(128)")), ReasonInvalid + " a delta source lacks some of its options"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

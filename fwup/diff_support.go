@@ -183,8 +183,9 @@ func (w *writes) add(on *section) {
 	}
 }
 
-func hasOption(c call, prefix string) bool {
-	return slices.ContainsFunc(c[1:], func(arg string) bool { return strings.HasPrefix(arg, prefix) })
+// hasOption looks for an option of a call. Several may share an argument.
+func hasOption(c call, name string) bool {
+	return slices.ContainsFunc(c[1:], func(arg string) bool { return strings.Contains(arg, name) })
 }
 
 func resourceNames(conf *section) []string {
