@@ -32,10 +32,11 @@ func (s *section) gptTable(name string) (*gptTable, error) {
 
 // gptTableOf reads a gpt section.
 func gptTableOf(s *section) (*gptTable, error) {
-	t, ok := new(gptTable), false
-	if t.disk, ok = parseGUID(s.str("guid")); !ok {
+	disk, ok := parseGUID(s.str("guid"))
+	if !ok {
 		return nil, configErrorf("GPT must have a valid disk guid")
 	}
+	t := &gptTable{disk: disk}
 	seen := map[int64]bool{}
 	for _, sub := range s.sections("partition") {
 		n, err := partitionNumber(sub.title, maxGPTPartitions, seen)
@@ -53,11 +54,12 @@ func gptTableOf(s *section) (*gptTable, error) {
 }
 
 func gptPartitionOf(s *section, n int64) (p gptPartition, err error) {
-	ok := false
-	if p.Type, ok = parseGUID(s.str("type")); !ok {
+	kind, ok := parseGUID(s.str("type"))
+	if !ok {
 		return p, configErrorf("partition %d's type must set to a UUID", n)
 	}
-	if p.GUID, ok = parseGUID(s.str("guid")); !ok {
+	guid, ok := parseGUID(s.str("guid"))
+	if !ok {
 		return p, configErrorf("partition %d must have a valid guid", n)
 	}
 	offset, err := partitionOffset(s, n)
@@ -74,6 +76,7 @@ func gptPartitionOf(s *section, n int64) (p gptPartition, err error) {
 	if s.flag("boot") {
 		p.Flags |= 1 << 2
 	}
+	p.Type, p.GUID = kind, guid
 	p.BlockOffset, p.BlockCount = uint64(offset), uint64(count)
 	p.Name = latin1(s.str("name"))
 	p.used, p.expand = true, s.flag("expand")

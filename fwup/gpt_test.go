@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
-	"io"
 	"math"
 	"slices"
 	"strings"
@@ -282,46 +281,34 @@ func TestGPTPowerCuts(t *testing.T) {
 	}
 }
 
-// hostileReader gives blocks of any place, as a disk of any size does.
-type hostileReader struct {
-	head []byte
-	size int64
-}
-
-func (r hostileReader) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 || off >= r.size {
-		return 0, io.EOF
-	}
-	n := int(min(int64(len(p)), r.size-off))
-	for i := range n {
-		p[i] = 0
-		if at := (off + int64(i)); len(r.head) > 0 {
-			p[i] = r.head[at%int64(len(r.head))] // the same again and again
-		}
-	}
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
+// FuzzGPT reads disks that start with some bytes and are zero after that. Their
+// checksums are made to hold, so that what is behind them is reached.
 func FuzzGPT(f *testing.F) {
+	const seed = 3 * blockSize // the protective MBR, the header and four entries
 	for _, name := range []string{"gpt", "gpt-1024", "mbr-plain"} {
-		image := recordedImage(f, name)
-		f.Add(image[:min(len(image), 418*blockSize)], uint64(418))
+		f.Add(recordedImage(f, name)[:seed], uint64(418), true)
 	}
-	broken := recordedImage(f, "gpt")
-	clear(broken[blockSize : 2*blockSize])
-	f.Add(broken, uint64(0))
-	f.Add([]byte{}, uint64(math.MaxUint64))
-	f.Fuzz(func(t *testing.T, b []byte, blocks uint64) {
-		// The checksums are made to hold, so that what is behind them is reached.
-		if len(b) >= gptFirstUsable*blockSize {
-			resumEntries(b)
-			resum(b, 1)
+	for _, change := range []struct {
+		at    int
+		value uint32
+	}{{12, 512}, {80, 4}, {80, 1 << 31}, {84, 256}, {84, 1 << 31}, {72, 33}, {76, 1 << 31}, {32, 67}, {36, 1 << 31}, {40, 0}, {52, 1 << 22}, {512 + 40, 64}, {512 + 44, 1 << 31}} {
+		b := recordedImage(f, "gpt")[:seed]
+		binary.LittleEndian.PutUint32(b[blockSize+change.at:], change.value)
+		f.Add(b, uint64(67), true)
+	}
+	f.Add([]byte{}, uint64(math.MaxUint64), false)
+	f.Fuzz(func(t *testing.T, b []byte, blocks uint64, sums bool) {
+		image := make([]byte, (gptFirstUsable+gptBlocks)*blockSize)
+		copy(image, b)
+		if sums {
+			header := image[blockSize:]
+			n := uint64(binary.LittleEndian.Uint32(header[80:])) * uint64(binary.LittleEndian.Uint32(header[84:]))
+			if rest := image[2*blockSize:]; n <= uint64(len(rest)) {
+				binary.LittleEndian.PutUint32(header[88:], crc32.ChecksumIEEE(rest[:n]))
+			}
+			resum(image, 1)
 		}
-		_, _ = readGPT(hostileReader{b, int64(min(blocks, maxGPTBlock)) * blockSize}, blocks)
-		g, err := readGPT(bytes.NewReader(b), blocks)
+		g, err := readGPT(bytes.NewReader(image), blocks)
 		if err != nil {
 			return
 		}
@@ -329,19 +316,19 @@ func FuzzGPT(f *testing.F) {
 			return // read, but not what is written
 		}
 		primary, backup := g.encode()
-		image := make([]byte, len(primary))
-		copy(image, primary)
-		again, err := readGPT(bytes.NewReader(image), 0)
+		again, err := readGPT(bytes.NewReader(primary), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, p := range g.Partitions {
-			if q := again.Partitions[i]; q.Type != p.Type || q.GUID != p.GUID || q.BlockOffset != p.BlockOffset || q.BlockCount != p.BlockCount || q.Flags != p.Flags {
-				t.Fatalf("partition %d: %+v came back as %+v", i, p, q)
-			}
-		}
 		if len(again.Partitions) != len(g.Partitions) || again.DiskGUID != g.DiskGUID || len(backup) != gptBlocks*blockSize {
 			t.Fatalf("%+v came back as %+v", g, again)
+		}
+		for i, p := range g.Partitions {
+			q := again.Partitions[i]
+			q.Name = p.Name // halves of surrogate pairs are replaced
+			if q != p {
+				t.Fatalf("partition %d: %+v came back as %+v", i, p, q)
+			}
 		}
 	})
 }
