@@ -150,7 +150,7 @@ func runPipeWrite(c *actionCall) error {
 	// A command that fails says so with its status, so it does not matter when
 	// this fails.
 	_ = in.Close()
-	status, waitErr := exitStatus(cmd, <-ended)
+	status, waitErr := exitStatus(<-ended)
 	switch {
 	case c.ctx.Err() != nil && (err != nil || status != 0 || waitErr != nil):
 		return c.ctx.Err()
@@ -165,8 +165,7 @@ var executeAction = &action{
 	units: func(*actionCall) (int64, error) { return blockSize, nil },
 	run: func(c *actionCall) error {
 		text := c.args[0]
-		cmd := c.shell(text)
-		status, err := exitStatus(cmd, cmd.Run())
+		status, err := exitStatus(c.shell(text).Run())
 		switch {
 		case c.ctx.Err() != nil && (err != nil || status != 0):
 			return c.ctx.Err()

@@ -53,7 +53,7 @@ func (a *applier) shell(text string) *exec.Cmd {
 // exitStatus returns how a command ended, in the form that wait(2) gives: 0
 // when all went well, 256 times the exit status, or the number of the signal.
 // err is what Wait or Run said; it is returned when there is no status.
-func exitStatus(cmd *exec.Cmd, err error) (int, error) {
+func exitStatus(err error) (int, error) {
 	var exit *exec.ExitError
 	switch {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):

@@ -4,8 +4,7 @@ var requireExecute = requirement{args: 1, holds: func(a *applier, args []string)
 	if !a.unsafe {
 		return false
 	}
-	cmd := a.shell(args[0])
-	status, err := exitStatus(cmd, cmd.Run())
+	status, err := exitStatus(a.shell(args[0]).Run())
 	return err == nil && status == 0
 }}
 

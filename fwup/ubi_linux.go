@@ -7,7 +7,7 @@ import (
 
 // ubiUpdate is UBI_IOCVOLUP, which starts to replace the content of a volume.
 // It takes a pointer to the number of bytes that follow.
-const ubiUpdate = ioctlWrite | 8<<16 | 'O'<<8 | 0
+const ubiUpdate = ioctlWrite | 8<<16 | 'O'<<8
 
 type ubiFile struct{ *os.File }
 
