@@ -207,6 +207,15 @@ func (r *Reader) readData(w *window) ([]byte, error) {
 	return data, r.in.full(data)
 }
 
+// room returns size bytes at pos of a window of whole bytes. It may move what
+// is before them.
+func (r *Reader) room(pos, size, whole int) []byte {
+	if pos+size > len(r.target) {
+		r.grow(pos+size, whole)
+	}
+	return r.target[pos : pos+size]
+}
+
 // grow makes room for need bytes of a window of size bytes.
 func (r *Reader) grow(need, size int) {
 	grown := make([]byte, min(size, max(2*need, startWindow)))
@@ -240,17 +249,13 @@ func (r *Reader) run(w *window, data []byte) error {
 			} else if size > w.size-pos {
 				return r.in.fail("size too large")
 			}
-			if pos+size > len(r.target) {
-				r.grow(pos+size, w.size)
-			}
-			dst := r.target[pos : pos+size]
-			pos += size
+			left := w.size - pos - size // of the window, when this is done
 			switch inst.kind {
 			case instAdd:
 				if size > len(data) {
 					return r.in.fail("data underflow")
 				}
-				copy(dst, data)
+				copy(r.room(pos, size, w.size), data)
 				data = data[size:]
 			case instRun:
 				if len(data) == 0 {
@@ -258,18 +263,19 @@ func (r *Reader) run(w *window, data []byte) error {
 				}
 				b := data[0]
 				data = data[1:]
-				if len(data) > w.size-pos {
+				if len(data) > left {
 					return r.in.fail("extra data section")
 				}
-				fillBytes(dst, b)
+				fillBytes(r.room(pos, size, w.size), b)
 			default:
-				if len(data) > w.size-pos {
+				if len(data) > left {
 					return r.in.fail("extra data section")
 				}
-				if err := r.copy(w, inst.mode, pos-size, dst); err != nil {
+				if err := r.copy(w, inst.mode, pos, size); err != nil {
 					return err
 				}
 			}
+			pos += size
 		}
 	}
 	switch {
@@ -281,24 +287,28 @@ func (r *Reader) run(w *window, data []byte) error {
 	return nil
 }
 
-// copy fills dst, which is at pos of the target window.
-func (r *Reader) copy(w *window, mode uint8, pos int, dst []byte) error {
+// copy carries out a copy of size bytes to pos of the target window.
+func (r *Reader) copy(w *window, mode uint8, pos, size int) error {
 	addr, err := r.in.address(&r.cache, mode, w.segment+uint64(pos))
 	if err != nil {
 		return err
 	}
 	if addr < w.segment {
-		if uint64(len(dst)) > w.segment-addr {
+		if uint64(size) > w.segment-addr {
 			return r.in.fail("size too large")
 		}
-		ok, err := r.source.read(dst, w.offset+addr)
+		if !r.source.has(w.offset+addr, size) {
+			return r.in.fail("source file too short")
+		}
+		ok, err := r.source.read(r.room(pos, size, w.size), int64(w.offset+addr))
 		if err == nil && !ok {
 			err = r.in.fail("source file too short")
 		}
 		return err
 	}
 	from := int(addr - w.segment)
-	if back := pos - from; back >= len(dst) {
+	dst := r.room(pos, size, w.size)
+	if back := pos - from; back >= size {
 		copy(dst, r.target[from:])
 	} else {
 		// The copy makes what it copies: the same bytes over and over.

@@ -25,13 +25,14 @@ type heldPage struct {
 	data   []byte
 }
 
-// read fills p with what is at off. It reports false when the source ends
-// before.
-func (s *copySource) read(p []byte, off uint64) (bool, error) {
-	if off > uint64(s.size) || uint64(len(p)) > uint64(s.size)-off {
-		return false, nil
-	}
-	at := int64(off)
+// has reports whether the source has n bytes at off.
+func (s *copySource) has(off uint64, n int) bool {
+	return off <= uint64(s.size) && uint64(n) <= uint64(s.size)-off
+}
+
+// read fills p with what is at a place that the source has. It reports false
+// when the source ends before nevertheless.
+func (s *copySource) read(p []byte, at int64) (bool, error) {
 	if len(p) >= heldSize {
 		n, err := s.readAt(p, at)
 		return n == len(p), err
