@@ -1,9 +1,6 @@
 package fwup
 
-import (
-	"errors"
-	"slices"
-)
+import "errors"
 
 // configParser reads a configuration the way libconfuse 3.3 does.
 type configParser struct {
@@ -149,7 +146,7 @@ func (p *configParser) assignment(s *section, o *option) error {
 		}
 	}
 	if appending {
-		values = slices.Concat(s.values[o.name], values)
+		values = append(s.values[o.name], values...)
 	}
 	s.set(o.name, values...)
 	if o.name == "require-fwup-version" {
