@@ -108,7 +108,9 @@ func newBlockCache(dev BlockDevice, size, maxSize int64) (*blockCache, error) {
 		if err != nil {
 			return nil, fmt.Errorf("size of the destination: %w", err)
 		}
-		c.limit = min(c.limit, end)
+		if end > 0 { // not all systems know the size of a device
+			c.limit = min(c.limit, end)
+		}
 	}
 	c.growable = c.limit == math.MaxInt64
 	return c, nil

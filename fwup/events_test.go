@@ -167,3 +167,19 @@ func TestEndOfTheDestination(t *testing.T) {
 		}
 	}
 }
+
+// sizeless is a device that does not grow and of which the size is not known.
+type sizeless struct{ MemoryDevice }
+
+func (*sizeless) Growable() bool       { return false }
+func (*sizeless) Size() (int64, error) { return 0, nil }
+
+func TestDestinationOfUnknownSize(t *testing.T) {
+	archive := archiveOf(t, `task complete { on-init { raw_memset(300, 1, 5) } }`)
+	dev := new(sizeless)
+	apply(t, archive, dev, ApplyOptions{Task: "complete"})
+	var b [1]byte
+	if _, err := dev.ReadAt(b[:], 300*blockSize); err != nil || b[0] != 5 {
+		t.Errorf("%d, %v", b, err)
+	}
+}
