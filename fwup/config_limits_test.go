@@ -2,6 +2,7 @@ package fwup
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,7 @@ func TestOddConfigurationsAreQuick(t *testing.T) {
 			t.Errorf("%s: %v", name, took)
 		}
 		if err != nil && name != "many open comment" {
-			t.Errorf("%s: %v", name, err.(*Error).Hint)
+			t.Errorf("%s: %v", name, errors.Unwrap(err))
 		}
 	}
 	for name, text := range map[string]string{

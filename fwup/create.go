@@ -189,7 +189,7 @@ const maxResourceName = 506
 
 // checkResourceName refuses names that do not stay what they are in an archive.
 func checkResourceName(name string) error {
-	problem := ""
+	var problem string
 	switch {
 	case len(name) > maxResourceName:
 		problem = fmt.Sprintf("resource name '%s' is too long", name)
