@@ -58,19 +58,21 @@ func (b bitmap) without(other bitmap) bitmap {
 }
 
 // blockCache holds what is read from and written to a device in segments of
-// 128 KiB. Streamed writes go out when their segment is complete; the rest
+// 128 KiB. Streamed writes go out, behind, when their segment is complete; the rest
 // when memory runs short or at the end, the segment not touched for longest
 // first. Segments marked last follow behind a Sync, so that a power cut finds
 // the new content complete before anything points at it.
 //
 // It is not for use by several goroutines.
 type blockCache struct {
-	dev      BlockDevice
+	dev      *writeBehind
+	behind   []byte // the memory of the write under way, if any
 	segments map[int64]*segment
 	recent   *list.List // of *segment, longest untouched first
 	most     int        // segments held
 	spare    [][]byte
 	scratch  []byte // a segment's worth
+	check    []byte // the same, for the write under way; nil unless verifying
 
 	trimmed   [][2]int64     // ranges of segments that read as zero,
 	rewritten map[int64]bool // but for these
@@ -96,7 +98,7 @@ func newBlockCache(dev BlockDevice, size, maxSize int64) (*blockCache, error) {
 		size = defaultCacheSize
 	}
 	c := &blockCache{
-		dev: dev, segments: map[int64]*segment{}, recent: list.New(), limit: math.MaxInt64,
+		dev: newWriteBehind(dev), segments: map[int64]*segment{}, recent: list.New(), limit: math.MaxInt64,
 		most:    int(max(1<<20, min(size, 1<<30)) / segmentSize),
 		scratch: alignedBuffer(segmentSize), rewritten: map[int64]bool{},
 	}
@@ -175,10 +177,9 @@ func (c *blockCache) write(p []byte, off int64, stream, last bool) (int, error) 
 		}
 		done += n
 		if stream && at+n == segmentSize && !s.last.any() {
-			if err := c.writeOut(s); err != nil {
+			if err := c.streamOut(s); err != nil {
 				return done, err
 			}
-			c.drop(s)
 		}
 	}
 	return len(p), nil
@@ -268,45 +269,89 @@ func (c *blockCache) writeOut(s *segment) error {
 	if !s.dirty.any() {
 		return nil
 	}
+	p, err := c.complete(s)
+	if err != nil {
+		return err
+	}
+	c.trimBefore(s.index*segmentSize, int64(len(p)))
+	if c.minimize && c.holds(p, s.index*segmentSize) {
+		c.written(s)
+		return nil
+	}
+	c.unsynced = true
+	if err := c.put(c.dev, p, s.index*segmentSize, c.scratch); err != nil {
+		return err
+	}
+	c.written(s)
+	return nil
+}
+
+// streamOut writes a segment and drops it. The write may go on after streamOut
+// has returned; what goes wrong then is told when the device is used next.
+func (c *blockCache) streamOut(s *segment) error {
+	if c.minimize {
+		defer c.drop(s)
+		return c.writeOut(s)
+	}
+	p, err := c.complete(s)
+	if err != nil {
+		return err
+	}
+	off := s.index * segmentSize
+	c.trimBefore(off, int64(len(p)))
+	c.written(s)
+	c.drop(s)
+	// The memory of this segment is spare once the write is done.
+	c.spare = c.spare[:len(c.spare)-1]
+	if c.behind != nil {
+		c.spare = append(c.spare, c.behind)
+	}
+	c.behind = s.data
+	if c.verify && c.check == nil {
+		c.check = alignedBuffer(segmentSize)
+	}
+	c.unsynced = true
+	return c.dev.start(func(dev BlockDevice) error { return c.put(dev, p, off, c.check) })
+}
+
+// complete fills up a segment and returns what of it is to be written. No
+// write is under way then.
+func (c *blockCache) complete(s *segment) ([]byte, error) {
 	off := s.index * segmentSize
 	if off >= c.limit {
-		return fmt.Errorf("write at offset %d: past the end of the destination (%d bytes)", off, c.limit)
+		return nil, fmt.Errorf("write at offset %d: past the end of the destination (%d bytes)", off, c.limit)
 	}
 	if err := c.load(s, 0, segmentBlocks); err != nil {
-		return err
+		return nil, err
 	}
-	p := s.data[:min(segmentSize, c.limit-off)]
-	if err := c.put(p, off); err != nil {
-		return err
-	}
+	return s.data[:min(segmentSize, c.limit-off)], c.dev.wait()
+}
+
+// written notes that a segment is on the device.
+func (c *blockCache) written(s *segment) {
 	s.dirty, s.last = bitmap{}, bitmap{}
 	if len(c.trimmed) > 0 {
 		c.rewritten[s.index] = true
 	}
-	return nil
 }
 
-// put writes to the device, unless writes are minimized and it holds that
-// already.
-func (c *blockCache) put(p []byte, off int64) error {
-	c.trimBefore(off, int64(len(p)))
-	if c.minimize && c.holds(p, off) {
-		return nil
-	}
-	c.unsynced = true
-	if _, err := c.dev.WriteAt(p, off); err != nil {
+// put writes to a device and, if that is asked for, reads back into check.
+func (c *blockCache) put(dev BlockDevice, p []byte, off int64, check []byte) error {
+	if _, err := dev.WriteAt(p, off); err != nil {
 		return fmt.Errorf("write %d bytes at offset %d: %w", len(p), off, err)
 	}
-	if c.verify && !c.holds(p, off) {
+	if c.verify && !holds(dev, p, off, check) {
 		return fmt.Errorf("write verification failed at offset %d", off)
 	}
 	return nil
 }
 
 // holds reports whether the device has p at off.
-func (c *blockCache) holds(p []byte, off int64) bool {
-	n, _ := c.dev.ReadAt(c.scratch[:len(p)], off)
-	return n == len(p) && bytes.Equal(c.scratch[:n], p)
+func (c *blockCache) holds(p []byte, off int64) bool { return holds(c.dev, p, off, c.scratch) }
+
+func holds(dev BlockDevice, p []byte, off int64, scratch []byte) bool {
+	n, _ := dev.ReadAt(scratch[:len(p)], off)
+	return n == len(p) && bytes.Equal(scratch[:n], p)
 }
 
 func (c *blockCache) sync() error {
@@ -329,6 +374,9 @@ func (c *blockCache) prepareLast() error {
 	c.preparing = true
 	defer func() { c.preparing = false }()
 	if err := c.flushSegments(false); err != nil {
+		return err
+	}
+	if err := c.dev.wait(); err != nil {
 		return err
 	}
 	c.trimBefore(0, 0)
@@ -387,8 +435,10 @@ func (c *blockCache) writeFirst(s *segment) error {
 	return nil
 }
 
-// discard forgets what was not written.
+// discard forgets what was not written, after what is under way: it is too
+// late for that, and its failure matters no more.
 func (c *blockCache) discard() {
+	_ = c.dev.wait()
 	c.trims = nil
 	for _, s := range c.segments {
 		c.drop(s)

@@ -16,6 +16,9 @@ const blockSize = 512
 // BlockDevice is what firmware is written to: an image file, a block device
 // or memory. Reading past the end gives fewer bytes and io.EOF.
 //
+// Apply uses a device for one thing at a time, but not always in the same
+// goroutine: a write may go on while the bytes after it are unpacked.
+//
 // A device that cannot grow also has the method Growable (see Grower) or
 // returns an error when written past its end.
 type BlockDevice interface {
