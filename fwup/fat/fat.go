@@ -96,8 +96,12 @@ func Open(dev Device) (*FS, error) {
 	return fs, nil
 }
 
-// Same reports whether the volume still is the one that was opened.
+// Same reports whether the volume still is the one that was opened. If so,
+// what else was written to it since is taken into account from now on.
 func (fs *FS) Same() bool {
+	if !fs.win.dirty {
+		fs.win.sector = -1
+	}
 	var now [sectorSize]byte
 	return fs.read(now[:], fs.base) == nil && now == fs.boot
 }
