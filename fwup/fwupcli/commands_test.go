@@ -374,20 +374,6 @@ func TestWriteOptions(t *testing.T) {
 	runOK(t, "-a", "-q", "--verify-writes", "-d", os.DevNull, "-t", "complete", "-i", unsigned)
 }
 
-func TestActionsToCome(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ archive, task, want string }{
-		{"fat", "mkfs-abort", "fwup: fat_mkfs is not supported by this version of fwup\n"},
-		{"crypt", "cbc", "fwup: raw_write: encryption is not supported by this version of fwup\n"},
-	} {
-		image := filepath.Join(t.TempDir(), "image")
-		exit, stdout, _ := runWith("", "-a", "-q", "--unsafe", "-d", image, "-t", tt.task, "-i", "testdata/fw/"+tt.archive+".fw")
-		if exit != 1 || stdout != tt.want {
-			t.Errorf("%s, task %s: exit status %d, %q", tt.archive, tt.task, exit, stdout)
-		}
-	}
-}
-
 func TestVerboseErrors(t *testing.T) {
 	t.Parallel()
 	args := []string{"-V", "-p", "testdata/keys/a.pub", "-i", unsigned}
