@@ -64,15 +64,6 @@ task complete { on-resource data { %s } }`, path, calls))
 	return archive, content, runs.dataSize()
 }
 
-func readFile(tb testing.TB, path string) []byte {
-	tb.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return b
-}
-
 func TestPathWrite(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	archive, content, data := sparseArchive(t, fmt.Sprintf("path_write(%q)", out))

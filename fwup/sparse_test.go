@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +36,15 @@ func archiveWithLayout(tb testing.TB, data []byte, l layout, calls string) []byt
 	}
 	must(tb, z.Close())
 	return b.Bytes()
+}
+
+func readFile(tb testing.TB, path string) []byte {
+	tb.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 // spread puts data where a layout says it belongs, over what is there.
