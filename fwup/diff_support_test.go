@@ -22,7 +22,7 @@ func build(tb testing.TB, conf string, files map[string][]byte) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return create(tb, CreateOptions{ConfigPath: path, Time: recordedTime})
+	return create(tb, CreateOptions{ConfigPath: path, Time: recordedTime, Level: 1})
 }
 
 func TestDeltaSupport(t *testing.T) {
