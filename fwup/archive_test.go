@@ -280,9 +280,9 @@ func TestReadErrors(t *testing.T) {
 // descriptor. Else the whole central directory is among them, as devices never
 // read it, and the local headers may say things that differ.
 func TestEveryByte(t *testing.T) {
-	few := []byte{0x01, 0x80}
+	few := []byte{0x81}
 	for name, flips := range map[string][]byte{
-		"signed-a": {0x01, 0x04, 0x20, 0x80, 0xff}, "rezip-store": few, "rezip-stream": few, "rezip-store-stream": few, "rezip-zip64-stream": few,
+		"signed-a": {0x01, 0x20, 0xff}, "rezip-store": few, "rezip-stream": few, "rezip-store-stream": few, "rezip-zip64-stream": few,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
