@@ -91,7 +91,7 @@ func Apply(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (*
 		return nil, err
 	}
 	if err := a.run(t); err != nil {
-		return nil, err
+		return nil, a.archive.zip.placed(err)
 	}
 	meter.finish()
 	return &ApplyResult{Task: t.name, Info: a.archive.info, In: in.n, Out: meter.done}, nil
@@ -113,7 +113,7 @@ func rehearse(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions)
 	}
 	needs := &taskNeeds{task: t, open: a.open}
 	if err := a.archive.verifyResources(false, needs); err != nil {
-		return a.blame(err, nil)
+		return a.archive.zip.placed(a.blame(err, nil))
 	}
 	return a.archive.zip.drain()
 }

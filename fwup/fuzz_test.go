@@ -16,7 +16,7 @@ func seeds(f *testing.F) {
 	for _, o := range outcomes {
 		f.Add(recordedArchive(f, o.name))
 	}
-	f.Add(packed(f, withResource, "data/", "", "data/x", ""))
+	f.Add(packedArchive(f, withResource, "data/", "", "data/x", ""))
 	for _, s := range []zipShape{
 		{deflate: true, descriptor: "bare"}, {descriptor: "signed", wide: true}, {deflate: true, known: true, wide: true},
 		{descriptor: "bare", known: true}, {deflate: true, descriptor: "signed", wide: true},

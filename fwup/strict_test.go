@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// packed makes an archive of a meta.conf and other members: names, each with
+// packedArchive makes an archive of a meta.conf and other members: names, each with
 // its content behind it.
-func packed(tb testing.TB, metaConf string, members ...string) []byte {
+func packedArchive(tb testing.TB, metaConf string, members ...string) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	z := newZipWriter(&b, 9)
@@ -45,7 +45,7 @@ func TestStrictMetaConf(t *testing.T) {
 		"meta-product=x\x00meta-product=hidden": false,
 		"meta-product=\"x\"\ntask t { on-error": false,
 	} {
-		b := packed(t, text)
+		b := packedArchive(t, text)
 		_, err := Verify(t.Context(), bytes.NewReader(b), VerifyOptions{})
 		_, strict := Verify(t.Context(), bytes.NewReader(b), VerifyOptions{Strict: true})
 		switch {
@@ -64,16 +64,16 @@ func TestStrictMembers(t *testing.T) {
 		b             []byte
 		class, strict string
 	}{
-		"good":                {packed(t, withResource, "data/x", ""), "ok", "ok"},
-		"a directory":         {packed(t, withResource, "data/", "", "data/x", ""), "ok", "ok"},
-		"two directories":     {packed(t, withResource, "data/", "", "data/x", "", "data/", ""), "ok", ClassStrict},
-		"twice":               {packed(t, withResource, "data/x", "", "data/x", ""), ClassDuplicateFile, ClassDuplicateFile},
-		"a second meta.conf":  {packed(t, withResource, "data/x", "", metaConfName, withResource), ClassUnknownFile, ClassUnknownFile},
-		"unknown":             {packed(t, withResource, "data/x", "", "data/y", ""), ClassUnknownFile, ClassUnknownFile},
-		"missing":             {packed(t, withResource), ClassResourceMissing, ClassResourceMissing},
-		"out of its place":    {packed(t, strings.ReplaceAll(withResource, "\"x\"", "\"../x\""), "data/../x", ""), "ok", ClassStrict},
-		"an absolute name":    {packed(t, strings.ReplaceAll(withResource, "\"x\"", "\"//x\""), "/x", ""), "ok", ClassStrict},
-		"of another system":   {packed(t, strings.ReplaceAll(withResource, "\"x\"", "\"a\\\\x\""), "data/a\\x", ""), "ok", ClassStrict},
+		"good":                {packedArchive(t, withResource, "data/x", ""), "ok", "ok"},
+		"a directory":         {packedArchive(t, withResource, "data/", "", "data/x", ""), "ok", "ok"},
+		"two directories":     {packedArchive(t, withResource, "data/", "", "data/x", "", "data/", ""), "ok", ClassStrict},
+		"twice":               {packedArchive(t, withResource, "data/x", "", "data/x", ""), ClassDuplicateFile, ClassDuplicateFile},
+		"a second meta.conf":  {packedArchive(t, withResource, "data/x", "", metaConfName, withResource), ClassUnknownFile, ClassUnknownFile},
+		"unknown":             {packedArchive(t, withResource, "data/x", "", "data/y", ""), ClassUnknownFile, ClassUnknownFile},
+		"missing":             {packedArchive(t, withResource), ClassResourceMissing, ClassResourceMissing},
+		"out of its place":    {packedArchive(t, strings.ReplaceAll(withResource, "\"x\"", "\"../x\""), "data/../x", ""), "ok", ClassStrict},
+		"an absolute name":    {packedArchive(t, strings.ReplaceAll(withResource, "\"x\"", "\"//x\""), "/x", ""), "ok", ClassStrict},
+		"of another system":   {packedArchive(t, strings.ReplaceAll(withResource, "\"x\"", "\"a\\\\x\""), "data/a\\x", ""), "ok", ClassStrict},
 		"a second local name": {secondName(t, false), "ok", ClassStrict},
 		"a second name":       {secondName(t, true), "ok", ClassStrict},
 	} {
@@ -88,7 +88,7 @@ func TestStrictMembers(t *testing.T) {
 // secondName turns the owner of a resource into a name that some programs
 // prefer, in its local header or in the central directory.
 func secondName(t *testing.T, central bool) []byte {
-	b := packed(t, withResource, "data/x", "")
+	b := packedArchive(t, withResource, "data/x", "")
 	at := bytes.LastIndex(b, []byte("ux\v\x00"))
 	if !central {
 		at = bytes.Index(b[bytes.Index(b, []byte("data/x")):], []byte("ux\v\x00")) + bytes.Index(b, []byte("data/x"))
@@ -100,7 +100,7 @@ func secondName(t *testing.T, central bool) []byte {
 // TestVariablesOfMetaConf tells which variables of a device an archive asks
 // for, and fills them in only for those who give an environment.
 func TestVariablesOfMetaConf(t *testing.T) {
-	b := packed(t, `meta-product="${PRODUCT:-none}" meta-author="${FWUP_META_UUID}${OWN}" define(OWN, x) meta-misc="${OWN} ${HOME}" meta-version="\${NOT}"`)
+	b := packedArchive(t, `meta-product="${PRODUCT:-none}" meta-author="${FWUP_META_UUID}${OWN}" define(OWN, x) meta-misc="${OWN} ${HOME}" meta-version="\${NOT}"`)
 	env := func(name string) (string, bool) { return "secret " + name, name == "PRODUCT" }
 	info, err := ReadMetadata(bytes.NewReader(b), nil)
 	if err != nil {
@@ -126,7 +126,7 @@ func TestVariablesOfMetaConf(t *testing.T) {
 // TestCreationDateInAZone reads the date of an archive that has only the time
 // of some clock.
 func TestCreationDateInAZone(t *testing.T) {
-	b := packed(t, "meta-product=x\n")
+	b := packedArchive(t, "meta-product=x\n")
 	b[10], b[11], b[12], b[13] = 0, 12<<3, 1<<5|1, 44<<1 // 2024-01-01 12:00
 	for zone, want := range map[*time.Location]string{
 		nil: "2024-01-01T12:00:00Z", time.FixedZone("", 2*3600): "2024-01-01T10:00:00Z",
@@ -170,6 +170,11 @@ func TestErrorsTellWhere(t *testing.T) {
 	var e *Error
 	if !errors.As(err, &e) || e.Offset < int64(second) || e.Offset >= int64(len(b)) {
 		t.Errorf("the second resource from %d on: %v at %d", second, err, e.Offset)
+	}
+	b = recordedArchive(t, "bad-hash")
+	if _, err = Apply(t.Context(), bytes.NewReader(b), new(MemoryDevice), ApplyOptions{Task: "complete"}); !errors.As(err, &e) ||
+		e.Class != ClassHash || e.Resource == "" || e.Offset == 0 || e.Offset > int64(len(b)) {
+		t.Errorf("applied: %#v", err)
 	}
 	_, err = ReadMetadata(io.LimitReader(bytes.NewReader(b), 40), nil)
 	if !errors.As(err, &e) || e.Offset == 0 || e.Offset > 40 {
