@@ -12,10 +12,17 @@ const (
 	// and one of lazyLimit without a look whether one that starts a byte later
 	// is better.
 	lazyLimit = 24
+	// A copy up to absorbed bytes gives way to one that also has what follows.
+	absorbed = 1 << 10
+
+	// What copies of the source take of a delta in bytes, about: one behind the
+	// last one, and another. The latter also tears apart what is around it.
+	diagonalCost = 3
+	sourceCost   = 7
 
 	headBits  = 17      // of the hash of four bytes of the window
 	chainSize = 1 << 18 // how far back earlier places with the same hash are known
-	chainSeen = 4       // how many of them are looked at
+	chainSeen = 8       // how many of them are looked at
 	placeBits = 27      // of an entry are a place plus one, the others a part of the hash
 
 	// checkEvery is after how many bytes a window looks whether it should stop.
@@ -62,7 +69,7 @@ func newMatcher(ctx context.Context, s *encodeSource, b encodeBounds) *matcher {
 // returns how many bytes of the window they are for.
 func (m *matcher) match(window []byte, base int64) (used int, err error) {
 	m.window, m.base = window, base
-	m.copies = m.copies[:0]
+	m.copies = emptied(m.copies, min(m.bounds.copies, len(window)/16+16))
 	m.ahead = lookahead{}
 	m.start, m.end = 1<<62, 0
 	clear(m.head)
@@ -99,6 +106,16 @@ func (m *matcher) match(window []byte, base int64) (used int, err error) {
 		p = len(window)
 	}
 	return p, m.source.err
+}
+
+// emptied returns an empty slice with room, which is p when it has that. Unlike
+// with append there are no smaller ones left behind. What is not used of it
+// takes no memory.
+func emptied[T any](p []T, room int) []T {
+	if cap(p) < room {
+		return make([]T, 0, room)
+	}
+	return p[:0]
 }
 
 // find returns the best match at p, of length 0 when there is none.
@@ -142,7 +159,7 @@ func (m *matcher) findDiagonal(p int) match {
 	} else if at < 0 || at >= s.size {
 		return match{}
 	}
-	return m.sourceMatch(p, at, 3)
+	return m.sourceMatch(p, at, diagonalCost)
 }
 
 // findSource looks up the bytes at p.
@@ -154,7 +171,7 @@ func (m *matcher) findSource(p int) match {
 	if at < 0 {
 		return match{}
 	}
-	found := m.sourceMatch(p, at, 5)
+	found := m.sourceMatch(p, at, sourceCost)
 	if found.length < longEnough && m.source.size > m.bounds.segment {
 		return match{} // would tie the window to a part of the source by chance
 	}
@@ -260,7 +277,7 @@ func (m *matcher) extendBack(p int, from int64) (start int, at int64) {
 		}
 		n := m.sameBefore(p, from, low)
 		p, from = p-n, before(from, n)
-		if p > low || low-next > longEnough || low == 0 {
+		if p > low || low-next > absorbed || low == 0 {
 			return p, from
 		}
 		n = m.sameBefore(p, from, next)

@@ -92,7 +92,9 @@ func writeData(out *bufio.Writer, window []byte, copies []copied) {
 // encode fills the sections of instructions and addresses.
 func (w *windowWriter) encode(window []byte, copies []copied, start, length int64) {
 	w.cache.reset()
-	w.inst, w.addr, w.dataSize = w.inst[:0], w.addr[:0], 0
+	w.inst = emptied(w.inst, 8*len(copies)+16)
+	w.addr = emptied(w.addr, 5*len(copies))
+	w.dataSize = 0
 	w.addSize, w.copyMode = 0, 0
 	done := 0
 	for _, c := range copies {
