@@ -154,3 +154,52 @@ func TestDiffAppliesLikeTheTarget(t *testing.T) {
 		t.Error("there is hardly anything to compare")
 	}
 }
+
+// TestDiffAppliesOnFAT upgrades files on FAT file systems in two slots, back
+// and forth.
+func TestDiffAppliesOnFAT(t *testing.T) {
+	const conf = `file-resource kernel { host-path = "kernel" }
+file-resource config { host-path = "config" }
+uboot-environment env { block-offset = 16 block-count = 16 }
+task complete {
+ on-init { fat_mkfs(256, 4000) fat_mkdir(256, "boot") uboot_clearenv(env) uboot_setenv(env, active, a) }
+ on-resource kernel { fat_write(256, "boot/kernel image") }
+ on-resource config { fat_write(256, "config.txt") }
+}
+task upgrade.b {
+ require-uboot-variable(env, active, a)
+ on-init { fat_mkfs(8192, 4000) fat_mkdir(8192, "boot") }
+ on-resource kernel { delta-source-fat-offset = 256 delta-source-fat-path = "boot/kernel image" fat_write(8192, "boot/kernel image") }
+ on-resource config { fat_write(8192, "config.txt") }
+ on-finish { uboot_setenv(env, active, b) }
+}
+task upgrade.a {
+ require-uboot-variable(env, active, b)
+ on-init { fat_mkfs(256, 4000) fat_mkdir(256, "boot") }
+ on-resource kernel { delta-source-fat-offset = 8192 delta-source-fat-path = "/BOOT/KERNEL IMAGE" fat_write(256, "boot/kernel image") }
+ on-resource config { fat_write(256, "config.txt") }
+ on-finish { uboot_setenv(env, active, a) }
+}
+`
+	kernel := noise(8, 300<<10+77)
+	old := build(t, conf, map[string][]byte{"kernel": kernel, "config": []byte("first\n")})
+	full := new(MemoryDevice)
+	apply(t, old, full, ApplyOptions{Task: "complete"})
+	for i := range 3 {
+		kernel = lightlyChanged(kernel)
+		target := build(t, conf, map[string][]byte{"kernel": kernel, "config": fmt.Appendf(nil, "upgrade %d\n", i)})
+		delta, result := mustDiff(t, old, target, DiffOptions{})
+		checkDelta(t, old, target, delta, result)
+		s := result.Support
+		if !s.FATDeltas || s.RawDeltas || s.DeltaVersion != "1.10.0" || result.Resources[0].Action != DiffPatched || result.Resources[1].Action != DiffKept {
+			t.Errorf("%+v", result)
+		}
+		patched := NewMemoryDevice(bytes.Clone(full.Bytes()))
+		apply(t, target, full, ApplyOptions{Task: "upgrade"})
+		apply(t, delta, patched, ApplyOptions{Task: "upgrade"})
+		if !bytes.Equal(patched.Bytes(), full.Bytes()) {
+			t.Errorf("upgrade %d: the delta makes another disk", i)
+		}
+		old = target
+	}
+}

@@ -2,6 +2,7 @@ package fwup
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"testing"
@@ -26,11 +27,11 @@ func TestScratch(t *testing.T) {
 	s.truncate(10)
 	p := make([]byte, 20)
 	for _, off := range []int64{-1, 10, 1 << 40} {
-		if n, err := s.ReadAt(p, off); n != 0 || err != io.EOF {
+		if n, err := s.ReadAt(p, off); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("at %d: %d, %v", off, n, err)
 		}
 	}
-	if n, err := s.ReadAt(p, 4); n != 6 || err != io.EOF || !bytes.Equal(p[:6], content[4:10]) {
+	if n, err := s.ReadAt(p, 4); n != 6 || !errors.Is(err, io.EOF) || !bytes.Equal(p[:6], content[4:10]) {
 		t.Errorf("%d, %v", n, err)
 	}
 	if n, err := s.ReadAt(p[:6], 4); n != 6 || err != nil {
