@@ -110,7 +110,7 @@ var fatMkfsAction = &action{
 		if err := c.cache.stream(ones, (block+count-1)*blockSize); err != nil {
 			return fmt.Errorf("Error clearing final FAT sector: %w", err) //nolint:staticcheck // shown as fwup shows it
 		}
-		if err := fat.Format(fatDevice{c.cache, block * blockSize}, count); err != nil {
+		if err := fat.Format(fatDevice{c.applier, block * blockSize}, count); err != nil {
 			return fatError("fat_mkfs", "", err)
 		}
 		c.meter.add(blockSize)

@@ -1,6 +1,7 @@
 package fwup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -12,27 +13,35 @@ import (
 // streamed: before it are the tables, which are written again and again.
 const fatStreamed = 2048 * blockSize
 
-// fatDevice is the part of the destination from an offset on.
+// fatDevice is the part of the destination from an offset on. It fails when the
+// context ends, so that whatever a file system does comes to its end too.
 type fatDevice struct {
-	cache *blockCache
-	base  int64
+	*applier
+	base int64
 }
 
 func (d fatDevice) ReadAt(p []byte, off int64) (int, error) {
-	if off > math.MaxInt64-d.base {
-		return 0, errOutOfRange
+	if err := d.check(off); err != nil {
+		return 0, err
 	}
 	return d.cache.ReadAt(p, d.base+off)
 }
 
 func (d fatDevice) WriteAt(p []byte, off int64) (int, error) {
-	if off > math.MaxInt64-d.base {
-		return 0, errOutOfRange
+	if err := d.check(off); err != nil {
+		return 0, err
 	}
 	if off > fatStreamed {
 		return len(p), d.cache.stream(p, d.base+off)
 	}
 	return d.cache.WriteAt(p, d.base+off)
+}
+
+func (d fatDevice) check(off int64) error {
+	if off > math.MaxInt64-d.base {
+		return errOutOfRange
+	}
+	return d.ctx.Err()
 }
 
 // fatVolumes are the FAT file systems in use, by their block offsets. What a
@@ -73,7 +82,7 @@ func (a *applier) fatVolume(block int64) (*fat.FS, error) {
 	if s.fs != nil && s.fs.Same() {
 		return s.fs, nil
 	}
-	fs, err := fat.Open(fatDevice{a.cache, block * blockSize})
+	fs, err := fat.Open(fatDevice{a, block * blockSize})
 	s.fs = fs
 	return fs, err
 }
@@ -81,10 +90,16 @@ func (a *applier) fatVolume(block int64) (*fat.FS, error) {
 // closeFATs forgets the file systems. Every action left them complete.
 func (a *applier) closeFATs() { a.fats = fatVolumes{} }
 
-// fatError says what could not be done with a file, as fwup 1.16 does.
+// fatError says what could not be done with a file, as fwup 1.16 does. The end
+// of a context stays what it is.
 func fatError(what, name string, err error) error {
 	if err == nil {
 		return nil
+	}
+	for _, ended := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, ended) {
+			return ended
+		}
 	}
 	text := err.Error()
 	for _, known := range []error{
