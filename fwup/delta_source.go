@@ -1,6 +1,7 @@
 package fwup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ func (a *applier) open(m *member, on *resourceTask) (*resourceStream, error) {
 		return nil, errorf(ClassLength, "File '%s' isn't expected size (%d vs %d) and xdelta3 patch support not enabled on it. (Add delta-source-raw-offset / delta-source-raw-count or delta-source-fat-offset / delta-source-fat-path)",
 			res.name, m.size, res.layout.dataSize()).about(res.name)
 	}
-	d := &deltaReader{name: res.name}
+	d := &deltaReader{ctx: a.ctx, name: res.name}
 	d.open = func() (*vcdiff.Reader, error) {
 		source, size, err := a.deltaSource(&on.delta)
 		// A target of nothing is bounded by one byte, as 0 bounds nothing.
@@ -123,7 +124,8 @@ func (s *partitionSource) ReadAt(p []byte, off int64) (int, error) {
 
 // deltaReader reads what a delta makes of its source.
 type deltaReader struct {
-	name string // of the resource
+	ctx  context.Context // a small delta can make a lot without reading more of the archive
+	name string          // of the resource
 	open func() (*vcdiff.Reader, error)
 	r    *vcdiff.Reader // nil until the first Read: the calls before may make the source
 	made int64          // bytes that it makes at least, when they are too many; 0 when not
@@ -133,6 +135,9 @@ type deltaReader struct {
 func (d *deltaReader) Read(p []byte) (int, error) {
 	if d.made > 0 {
 		return 0, io.EOF
+	}
+	if err := d.ctx.Err(); err != nil {
+		return 0, err
 	}
 	if d.r == nil {
 		r, err := d.open()

@@ -97,7 +97,7 @@ func (s *resourceStream) check(who string) error {
 	if err := s.checkDelta(who); err != nil {
 		return err
 	}
-	if s.read == s.seen && size > 0 {
+	if s.read == s.seen && size > 0 && (s.delta == nil || s.read > 0) {
 		return errorf(ClassDoubleRead, "%s didn't write anything and was likely called twice in an on-resource for '%s'. Try a \"cp\" function.", who, s.name).about(s.name)
 	}
 	if s.read != size {
