@@ -505,5 +505,8 @@ func TestScattered(t *testing.T) {
 		if _, err := f.ReadAt(block, int64(i)*sectorSize); err != nil || binary.LittleEndian.Uint32(block) != uint32(i) {
 			t.Fatalf("cluster %d: %v", i, err)
 		}
+		if len(f.runs) > maxRuns {
+			t.Fatalf("%d runs are remembered", len(f.runs))
+		}
 	}
 }
