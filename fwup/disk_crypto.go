@@ -43,7 +43,8 @@ func parseDiskCipher(options []string) (*diskCipher, error) {
 	var name, secret string
 	for _, rest := range options {
 		for more := true; more; {
-			option := rest
+			// Errors show no more than the option, as a key may follow.
+			option, _, _ := strings.Cut(rest, ",")
 			key, value, ok := strings.Cut(rest, "=")
 			if !ok {
 				return nil, fmt.Errorf("Expecting '=' for in parameter '%s'", option) //nolint:staticcheck // shown as fwup shows it
