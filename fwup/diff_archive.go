@@ -104,11 +104,13 @@ func (a *diffArchive) content(ctx context.Context, m *diffMember, s *scratch) (i
 
 // copyOf describes a member to be taken over as it is.
 func (a *diffArchive) copyOf(ctx context.Context, m *diffMember) (writtenMember, error) {
-	w := writtenMember{record: m.record, wide: max(m.size, m.comp) >= 0xffffffff}
+	w := writtenMember{record: m.record}
 	again, err := a.reread(ctx, m)
 	if err != nil {
 		return w, err
 	}
+	// The width of the descriptor goes by it.
+	w.wide = again.zip64 || max(m.size, m.comp) >= 0xffffffff
 	h := make([]byte, again.start)
 	if _, err := a.r.ReadAt(h, m.offset); err != nil {
 		return w, a.blame(fmt.Errorf("read the archive: %w", err))

@@ -81,6 +81,31 @@ func repack(tb testing.TB, archive []byte, write func(z *zip.Writer, name string
 	return out.Bytes()
 }
 
+// repackLong writes the members of an archive anew as if they were very long.
+func repackLong(tb testing.TB, archive []byte) []byte {
+	tb.Helper()
+	var out bytes.Buffer
+	z := newZipWriter(&out, 1)
+	z.long = 0
+	r := newZipReader(tb.Context(), bytes.NewReader(archive), zipBuffer)
+	for {
+		m, err := r.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = z.add(m.name, m.method, m.size, m.modified, m)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := z.close(); err != nil {
+		tb.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // TestDiffShapes makes deltas of archives that other programs wrote.
 func TestDiffShapes(t *testing.T) {
 	source, target := manyFirmware(t)
@@ -93,6 +118,7 @@ func TestDiffShapes(t *testing.T) {
 	}
 	for name, write := range map[string]func(z *zip.Writer, name string, content []byte) error{
 		"as fwup": nil,
+		"long":    nil,
 		"sizes in descriptors": func(z *zip.Writer, name string, content []byte) error {
 			w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: time.Unix(1700000000, 0), Extra: []byte{0xca, 0xfe, 2, 0, 1, 2}})
 			if err == nil {
@@ -119,7 +145,10 @@ func TestDiffShapes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			source, target := source, target
-			if write != nil {
+			switch {
+			case name == "long":
+				source, target = repackLong(t, source), repackLong(t, target)
+			case write != nil:
 				source, target = repack(t, source, write), repack(t, target, write)
 			}
 			delta, result, err := diff(t, source, target, DiffOptions{Level: 1})
