@@ -273,16 +273,50 @@ func (m *model) compare(n *node, path, where string) {
 	}
 }
 
+// foreign returns a volume that another program formatted.
+func foreign(t *testing.T, options ...string) (*memory, *FS) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "foreign.img")
+	options = append(options, "-C", path, "40000") // KiB
+	if out, err := exec.Command(tool(t, "mkfs.fat"), options...).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.fat: %v\n%s", err, out)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := newMemory(int64(len(b)))
+	patch(t, dev, 0, b...)
+	fs, err := Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev, fs
+}
+
 // TestRandomOperations does what the model says should work and what should
 // not, and then has other programs look at the outcome.
 func TestRandomOperations(t *testing.T) {
 	mcopy := tool(t, "mcopy")
-	for _, blocks := range []int64{4000, 20000, 70000} {
-		t.Run(fmt.Sprint(blocks), func(t *testing.T) {
-			for seed := range uint64(12) {
-				dev, fs := format(t, blocks)
-				root := &node{dir: true, kids: map[string]*node{}}
-				m := &model{t: t, r: rand.New(rand.NewPCG(seed, uint64(blocks))), fs: fs, dev: dev, root: root}
+	for _, c := range []struct {
+		name  string
+		seeds uint64
+		make  func(*testing.T) (*memory, *FS)
+	}{
+		{"FAT12", 8, func(t *testing.T) (*memory, *FS) { return format(t, 4000) }},
+		{"FAT16", 8, func(t *testing.T) (*memory, *FS) { return format(t, 20000) }},
+		{"FAT32", 8, func(t *testing.T) (*memory, *FS) { return format(t, 70000) }},
+		{"foreign FAT12", 2, func(t *testing.T) (*memory, *FS) { return foreign(t, "-F", "12", "-s", "32") }},
+		{"foreign FAT16", 2, func(t *testing.T) (*memory, *FS) { return foreign(t, "-F", "16", "-s", "4", "-f", "1") }},
+		{"foreign FAT32", 2, func(t *testing.T) (*memory, *FS) { return foreign(t, "-F", "32", "-s", "1", "-R", "64") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for seed := range c.seeds {
+				dev, fs := c.make(t)
+				m := &model{
+					t: t, r: rand.New(rand.NewPCG(seed, uint64(fs.bits))), fs: fs, dev: dev,
+					root: &node{dir: true, kids: map[string]*node{}},
+				}
 				for range 150 {
 					m.step()
 				}
@@ -294,20 +328,26 @@ func TestRandomOperations(t *testing.T) {
 				}
 				m.expect("close", m.fs.Close(), nil)
 				dev.check(t)
-				dir := t.TempDir()
-				image, tree := filepath.Join(dir, "fat.img"), filepath.Join(dir, "tree")
-				dev.save(t, image)
-				if err := os.Mkdir(tree, 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if out, err := exec.Command(mcopy, "-s", "-n", "-i", image, "::", tree).CombinedOutput(); err != nil {
-					t.Fatalf("mcopy: %v\n%s", err, out)
-				}
-				m.compare(root, tree, "/")
+				m.readBack(mcopy)
 				if t.Failed() {
 					t.Fatalf("seed %d:\n%s", seed, strings.Join(m.log, "\n"))
 				}
 			}
 		})
 	}
+}
+
+// readBack has mcopy take everything out, and compares.
+func (m *model) readBack(mcopy string) {
+	m.t.Helper()
+	dir := m.t.TempDir()
+	image, tree := filepath.Join(dir, "fat.img"), filepath.Join(dir, "tree")
+	m.dev.save(m.t, image)
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if out, err := exec.Command(mcopy, "-s", "-n", "-i", image, "::", tree).CombinedOutput(); err != nil {
+		m.t.Fatalf("mcopy: %v\n%s", err, out)
+	}
+	m.compare(m.root, tree, "/")
 }
