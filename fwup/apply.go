@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/ganglion-iot/ganglion/fwup/vcdiff"
 )
 
 // ApplyOptions says what to do with an archive.
@@ -78,6 +81,7 @@ func Apply(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (*
 		if err := rewindAfter(r, func() error { return rehearse(ctx, r, dev, o) }); err != nil {
 			return nil, err
 		}
+		runtime.GC() // devices are small: what follows needs as much memory again
 	}
 	in := &countingReader{r: r}
 	meter := newProgressMeter(o.Progress, o.Low, o.High, in)
@@ -127,6 +131,7 @@ type applier struct {
 	tasks   []*task
 	envs    []UBootEnvLocation // the environments that were changed
 	fats    fatVolumes
+	decoder vcdiff.Reader // of one delta after the other
 	warn    func(string)
 	unsafe  bool
 	host    host

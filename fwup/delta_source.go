@@ -23,8 +23,12 @@ func (a *applier) open(m *member, on *resourceTask) (*resourceStream, error) {
 	d := &deltaReader{ctx: a.ctx, name: res.name}
 	d.open = func() (*vcdiff.Reader, error) {
 		source, size, err := a.deltaSource(&on.delta)
+		if err != nil {
+			return nil, err
+		}
 		// A target of nothing is bounded by one byte, as 0 bounds nothing.
-		return vcdiff.NewReader(m, source, size, vcdiff.ReaderOptions{MaxTarget: max(1, res.layout.dataSize())}), err
+		a.decoder.Reset(m, source, size, vcdiff.ReaderOptions{MaxTarget: max(1, res.layout.dataSize())})
+		return &a.decoder, nil
 	}
 	s := newResourceStream(res, d)
 	s.delta = d

@@ -133,7 +133,7 @@ func (c *addressCache) decode(p []byte, mode uint8, here uint64) (addr uint64, n
 		}
 		addr, n = c.same[uint64(mode-modeSame)<<8|uint64(p[0])], 1
 	} else {
-		v := uint64(0)
+		var v uint64
 		if v, n = readVarint(p, 1<<62); n <= 0 {
 			return 0, n
 		}

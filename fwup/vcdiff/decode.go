@@ -78,6 +78,13 @@ type Reader struct {
 // Errors about the delta are of type *Error; those of the readers are passed
 // on.
 func NewReader(delta io.Reader, source io.ReaderAt, sourceSize int64, o ReaderOptions) *Reader {
+	r := new(Reader)
+	r.Reset(delta, source, sourceSize, o)
+	return r
+}
+
+// Reset makes r a Reader as NewReader does, which uses the memory of r again.
+func (r *Reader) Reset(delta io.Reader, source io.ReaderAt, sourceSize int64, o ReaderOptions) {
 	if o.MaxWindow <= 0 || o.MaxWindow > maxWindow {
 		o.MaxWindow = maxWindow
 	}
@@ -87,12 +94,26 @@ func NewReader(delta io.Reader, source io.ReaderAt, sourceSize int64, o ReaderOp
 	if source == nil {
 		sourceSize = 0
 	}
-	return &Reader{
-		in:        input{r: bufio.NewReaderSize(delta, inputSize)},
-		source:    copySource{r: source, size: sourceSize},
+	in := r.in.r
+	if in == nil {
+		in = bufio.NewReaderSize(delta, inputSize)
+	} else {
+		in.Reset(delta)
+	}
+	next := Reader{
+		in:        input{r: in},
+		source:    copySource{r: source, size: sourceSize, pages: r.source.pages},
 		maxWindow: uint64(o.MaxWindow),
 		maxTarget: o.MaxTarget,
+		codes:     r.codes,
 	}
+	if cap(r.target) <= startWindow {
+		next.target = r.target
+	}
+	for i := range next.source.pages {
+		next.source.pages[i].number = -1
+	}
+	*r = next
 }
 
 // Read returns the next bytes of the target.

@@ -264,7 +264,7 @@ func (in *input) windowSizes(w *window, most uint64) error {
 	}
 	switch {
 	case length != rest:
-		return in.fail("incorrect encoding length (redundent)") // as xdelta3 spells it
+		return in.fail("incorrect encoding length (redundent)") //nolint:misspell // as xdelta3 spells it
 	case data > size:
 		// Every byte of data makes at least one of the target.
 		return in.fail("extra data section")

@@ -164,7 +164,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a window that is too large", deltaOf(byHand{size: 64<<20 + 1}), "hard window size exceeded"},
 		{"unknown bits in the indicator", deltaOf(byHand{indicator: 8}), "unrecognized delta indicator bits set"},
 		{"compressed sections", deltaOf(byHand{indicator: 1}), "invalid delta indicator bits set"},
-		{"a wrong length", deltaOf(byHand{wrongLength: 1}), "incorrect encoding length (redundent)"},
+		{"a wrong length", deltaOf(byHand{wrongLength: 1}), "incorrect encoding length (redundent)"}, //nolint:misspell // as xdelta3 spells it
 		{"no checksum", deltaOf(byHand{bits: windowAdler})[:12], "further input required"},
 		{"more data than target", deltaOf(byHand{size: 1, data: "ab", codes: []byte{3}}), "extra data section"},
 		{"more codes than can be", deltaOf(byHand{size: 1, codes: make([]byte, 67)}), "decoder section size overflow"},
@@ -300,6 +300,38 @@ func TestDecodeReuses(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20 {
+		t.Errorf("%d bytes of memory", used)
+	}
+}
+
+// TestReset decodes deltas one after the other with the same Reader, after
+// broken ones too.
+func TestReset(t *testing.T) {
+	w := byHand{bits: windowSource, segment: 26, size: 10, data: "abcd", codes: []byte{5, 22}, addresses: []byte{3}}
+	var r Reader
+	for i, source := range []string{letters, strings.ToUpper(letters), letters[:5], "0123456789abcdefghijklmnop"} {
+		r.Reset(bytes.NewReader(deltaOf(w, w)), strings.NewReader(source), int64(len(source)), ReaderOptions{MaxTarget: 20})
+		got, err := io.ReadAll(&r)
+		if len(source) < 9 {
+			if err == nil {
+				t.Errorf("%d: %q", i, got)
+			}
+			continue
+		}
+		if want := strings.Repeat("abcd"+source[3:9], 2); err != nil || string(got) != want {
+			t.Errorf("%d: %q, %v; expected %q", i, got, err, want)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 50 {
+		r.Reset(bytes.NewReader(deltaOf(w, byHand{size: 1 << 20, data: "x", codes: []byte{0, 0xc0, 0x80, 0x00}})), strings.NewReader(letters), 26, ReaderOptions{})
+		if n, err := r.WriteTo(io.Discard); n != 10+1<<20 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 3<<20 {
 		t.Errorf("%d bytes of memory", used)
 	}
 }
