@@ -15,8 +15,9 @@ const defaultWindow = 8 << 20
 // EncodeOptions says how Encode works. The zero value is good.
 type EncodeOptions struct {
 	// Window is how many bytes of the target share one window: 8 MiB when 0,
-	// at most 64 MiB. Whoever applies the delta needs that much
-	// memory. A window ends earlier when it would take too many instructions.
+	// at most 64 MiB, of which xdelta3 before 3.1 reads 16 MiB. Whoever applies
+	// the delta needs that much memory. A window ends earlier when it would
+	// take too many instructions.
 	Window int
 
 	// Progress, when set, is called after each window with the number of bytes

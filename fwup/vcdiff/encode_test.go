@@ -75,10 +75,10 @@ func shifted(p []byte, part float64, most int) []byte {
 }
 
 func encodePairs() []encodePair {
-	const window = 64 << 10
+	const window = 32 << 10
 	text, random := prose(1, 5*window), noise(2, 5*window)
 	zeros := make([]byte, 5*window)
-	period := bytes.Repeat(noise(3, 37), 9000)
+	period := bytes.Repeat(noise(3, 37), 4500)
 	pairs := []encodePair{
 		{"both empty", nil, nil, 0},
 		{"source empty", nil, text, window},
@@ -98,7 +98,7 @@ func encodePairs() []encodePair {
 		{"periodic of nothing", nil, period, window},
 		{"periodic out of step", period, period[5:], window},
 		{"periodic with edits", period, scattered(period, 0.01, 30), window},
-		{"another period", period, bytes.Repeat(noise(3, 36), 9000), window},
+		{"another period", period, bytes.Repeat(noise(3, 36), 4500), window},
 		{"beginning is gone", random, random[1:], window},
 		{"beginning is new", random, append([]byte("new"), random...), window},
 		{"halves changed places", random, append(bytes.Clone(random[3*window+5:]), random[:3*window+5]...), window},
@@ -131,7 +131,7 @@ func reversedPages(p []byte) []byte {
 }
 
 // tightBounds make all limits matter for small pairs.
-var tightBounds = encodeBounds{loaded: 3 * loadSize, indexed: 1 << 12, copies: 50, segment: 200 << 10}
+var tightBounds = encodeBounds{loaded: 2 * loadSize, indexed: 1 << 12, copies: 50, segment: 100 << 10}
 
 func encodeBytes(t testing.TB, p encodePair, b encodeBounds) []byte {
 	t.Helper()
@@ -242,17 +242,17 @@ func TestEncodeSize(t *testing.T) {
 // copies from far behind its start.
 func TestEncodeLargeSource(t *testing.T) {
 	const far = 5 << 30
-	piece := noise(6, 3*loadSize)
+	piece := noise(6, 1<<20)
 	source := &sparseReader{size: far + int64(len(piece)), at: far, data: piece}
-	p := encodePair{target: scattered(piece, 0.001, 2)}
+	p := encodePair{target: piece[1000:]}
 	bounds := tightBounds
-	bounds.indexed = 1 << 20 // every 8 KiB
+	bounds.indexed, bounds.segment = 1<<14, 2<<20 // a place every 512 KiB
 	var delta bytes.Buffer
 	err := encode(t.Context(), &delta, source, source.size, bytes.NewReader(p.target), EncodeOptions{Window: maxWindow}, bounds)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := len(piece) / 20; delta.Len() > most {
+	if most := 50; delta.Len() > most {
 		t.Errorf("%d bytes of delta, more than %d", delta.Len(), most)
 	}
 	got, err := io.ReadAll(NewReader(&delta, source, source.size, ReaderOptions{}))
@@ -332,7 +332,7 @@ func TestEncodeStops(t *testing.T) {
 	random := noise(10, 8*loadSize)
 	target := func() io.Reader { return bytes.NewReader(shifted(random, 0.1, 500)) }
 	broken := errors.New("broken")
-	for _, after := range []int{1, 5, 9, 12} {
+	for _, after := range []int{1, 5, 8} {
 		ctx, cancel := context.WithCancel(t.Context())
 		source := &countingReader{r: bytes.NewReader(random), left: after, then: func() error { cancel(); return nil }}
 		err := encode(ctx, io.Discard, source, int64(len(random)), target(), EncodeOptions{Window: 1 << 20}, tightBounds)
