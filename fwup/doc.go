@@ -15,13 +15,10 @@
 //   - Verify checks a whole archive, ReadMetadata reads its head.
 //   - Apply runs a task on a BlockDevice: a file, a disk, or memory. A power
 //     cut at any write leaves what booted before or what boots now.
-//   - ReadUBootEnv, WriteUBootEnv and ReadMBR look at what is on a device.
+//   - Diff makes a delta of two archives: the new one with patches in place of
+//     what the device has already, under the same signature.
+//   - ReadUBootEnv, WriteUBootEnv, ReadMBR and ReadGPT look at what is on a device.
 //
 // What is wrong with an archive is told as an *Error, with the class that says
 // what kind of wrong it is.
-//
-// Of fwup 1.16 these parts are not there: FAT file systems, GPT, encrypted
-// partitions, deltas, and the actions that run commands or write to paths of
-// the host. A task that calls one of them fails before its first action runs;
-// its on-error runs, as after every failure.
 package fwup

@@ -83,6 +83,9 @@ func (s *server) stop() error {
 
 // runChild is the child's side: it serves until standard input ends.
 func runChild(ctx context.Context, kind, data string) error {
+	if ok, err := fileChild(ctx, kind, data); ok {
+		return err
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	switch kind {
 	case "prepare":

@@ -59,6 +59,8 @@ var measurements = []measurement{
 	{"download", download},
 	{"startup", startUp},
 	{"size", sizes},
+	{"fwup archives", fwupArchives},
+	{"fwup deltas", fwupDeltas},
 }
 
 func main() {
@@ -93,7 +95,7 @@ func runAll(ctx context.Context, only string) error {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", m.name)
-		dir := filepath.Join(base, m.name)
+		dir := filepath.Join(base, strings.ReplaceAll(m.name, " ", "-"))
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
