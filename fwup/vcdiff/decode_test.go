@@ -252,9 +252,9 @@ func TestDecodeBounds(t *testing.T) {
 	if !errors.As(err, &e) || e.Reason != "hard window size exceeded" {
 		t.Errorf("too large a window: %v", err)
 	}
-	got, err = decodeAll(deltaOf(run(64<<20), run(1)), "", ReaderOptions{})
-	if err != nil || len(got) != 64<<20+1 || strings.Trim(got, "x") != "" {
-		t.Errorf("the largest window: %d bytes, %v", len(got), err)
+	n, err := NewReader(bytes.NewReader(deltaOf(run(64<<20), run(1))), nil, 0, ReaderOptions{}).WriteTo(io.Discard)
+	if err != nil || n != 64<<20+1 {
+		t.Errorf("the largest window: %d bytes, %v", n, err)
 	}
 }
 
