@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -83,6 +84,53 @@ func ExampleVerify() {
 	// Output:
 	// good, signed with O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=
 	// Firmware archive's meta.conf fails digital signature verification.
+}
+
+func ExampleSign() {
+	archive := exampleFirmware(nil)
+	public, private := exampleKeys()
+	var signed bytes.Buffer
+	if err := fwup.Sign(context.Background(), bytes.NewReader(archive), &signed, fwup.SignOptions{PrivateKey: private}); err != nil {
+		log.Fatal(err)
+	}
+	info, err := fwup.ReadMetadata(&signed, []fwup.PublicKey{public})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.UUID, info.Signed)
+	// Output: ea0a385a-9f40-570d-2d99-34bbe8778c53 true
+}
+
+// The head of an archive is enough to know what it is.
+func ExampleReadMetadata() {
+	_, private := exampleKeys()
+	head := exampleFirmware(private)[:512]
+	info, err := fwup.ReadMetadata(bytes.NewReader(head), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Product, info.Version, info.Nickname, info.Signed)
+	// Output: lamp 1.2.0 trigger-aim true
+}
+
+func ExampleListTasks() {
+	tasks, err := fwup.ListTasks(bytes.NewReader(exampleFirmware(nil)), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(tasks)
+	// Output: [complete]
+}
+
+func ExampleError() {
+	public, _ := exampleKeys()
+	archive := bytes.NewReader(exampleFirmware(nil))
+	_, err := fwup.Verify(context.Background(), archive, fwup.VerifyOptions{PublicKeys: []fwup.PublicKey{public}})
+	var wrong *fwup.Error
+	if errors.As(err, &wrong) && wrong.Class == fwup.ClassSignatureMissing {
+		fmt.Println(wrong, wrong.Hint)
+	}
+	// Output: Expecting signed firmware archive. sign it with: fwup -S -s KEY -i FILE -o FILE
 }
 
 func ExampleApply() {
