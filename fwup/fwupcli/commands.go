@@ -146,13 +146,13 @@ func (p *program) metadata() error {
 	if err != nil {
 		return inArchive(err, name, "beginning")
 	}
-	if p.opts.metadataKey == "" {
+	if p.opts.metadataKey == nil {
 		p.out.result(info.Text())
 		return nil
 	}
 	text := "(null)"
 	for _, f := range info.Fields() {
-		if f.Name == p.opts.metadataKey {
+		if f.Name == *p.opts.metadataKey {
 			text = f.Value
 		}
 	}

@@ -147,7 +147,7 @@ func TestMetadataKey(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]string{
 		"meta-product": "Vector Product\n", "meta-uuid": "d6a42c36-d1d5-5924-3205-752491fbeb62\n",
-		"meta-author": "(null)\n", "nonsense": "(null)\n",
+		"meta-author": "(null)\n", "nonsense": "(null)\n", "": "(null)\n",
 	} {
 		if got := runOK(t, "-m", "--metadata-key", key, "-i", unsigned); got != want {
 			t.Errorf("%s: %q, expected %q", key, got, want)

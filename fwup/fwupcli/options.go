@@ -31,7 +31,7 @@ type options struct {
 	task          *string
 	publicKeys    []fwup.PublicKey
 	privateKey    fwup.PrivateKey
-	metadataKey   string
+	metadataKey   *string // nil for everything
 	level         int // of compression, 1 to 9
 	low, high     int // percent
 	maxSize       int64
@@ -87,7 +87,7 @@ func optionTable() []option {
 		command('l', "list", "List the tasks of an update", (*program).list),
 		command('m', "metadata", "Print the metadata of an update", (*program).metadata),
 		value("metadata-key", "key", "Print only this metadata, without quotes", func(o *options, v string) error {
-			o.metadataKey = v
+			o.metadataKey = &v
 			return nil
 		}),
 		flag(0, "minimize-writes", "Read first and skip what is there already", func(o *options) { o.minimize = true }),
