@@ -70,12 +70,12 @@ func (l *lateFile) close() error {
 func (p *program) sign() error {
 	o := &p.opts
 	switch {
-	case o.privateKey == nil:
-		return errors.New("Specify a signing key") //nolint:staticcheck // shown as fwup shows it
 	case o.input == "":
 		return errors.New("Specify an input firmware file") //nolint:staticcheck // shown as fwup shows it
 	case o.output == "":
 		return errors.New("Specify an output firmware file") //nolint:staticcheck // shown as fwup shows it
+	case o.privateKey == nil:
+		return errors.New("Specify a signing key") //nolint:staticcheck // shown as fwup shows it
 	}
 	in, name, err := p.input()
 	if err != nil {
