@@ -17,12 +17,12 @@ func (p *program) apply() error {
 	if o.task == nil {
 		return errors.New("specify a task (-t)")
 	}
-	if o.device == "" {
+	if o.device == nil {
 		card, err := p.chooseCard()
 		if err != nil {
 			return err
 		}
-		o.device = card.path
+		o.device = &card.path
 	}
 	bar := &progressBar{out: p.out, quiet: o.quiet, numeric: o.numeric, last: -1, start: time.Now()}
 	p.out.bar = bar.bar()
@@ -34,7 +34,7 @@ func (p *program) apply() error {
 	}
 	worked, err := p.applyTo(dev, bar)
 	if closeErr := dev.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("close %s: %w", o.device, closeErr)
+		err = fmt.Errorf("close %s: %w", *o.device, closeErr)
 	}
 	if err != nil {
 		if !o.quiet {
@@ -52,19 +52,19 @@ func (p *program) apply() error {
 // archive is looked at, so that an update that is refused leaves an empty file.
 func (p *program) openDestination() (*fwup.FileDevice, error) {
 	o := &p.opts
-	info, err := os.Stat(o.device)
+	info, err := os.Stat(*o.device)
 	if err == nil && info.Mode()&fs.ModeDevice != 0 && o.unmount {
-		if err := unmount(o.device); err != nil {
+		if err := unmount(*o.device); err != nil {
 			return nil, err
 		}
 	}
-	dev, openErr := fwup.OpenFile(o.device)
+	dev, openErr := fwup.OpenFile(*o.device)
 	if openErr != nil {
 		fmt.Fprintln(p.stderr)
 		if err == nil {
-			return nil, fmt.Errorf("Cannot open '%s' for output.\nCheck file permissions or the read-only tab if this is an SD Card.", o.device) //nolint:staticcheck // shown as fwup shows it
+			return nil, fmt.Errorf("Cannot open '%s' for output.\nCheck file permissions or the read-only tab if this is an SD Card.", *o.device) //nolint:staticcheck // shown as fwup shows it
 		}
-		return nil, fmt.Errorf("Cannot create '%s'.\nCheck the path and permissions on the containing directory.", o.device) //nolint:staticcheck // shown as fwup shows it
+		return nil, fmt.Errorf("Cannot create '%s'.\nCheck the path and permissions on the containing directory.", *o.device) //nolint:staticcheck // shown as fwup shows it
 	}
 	if o.trim && dev.Regular() {
 		p.out.warning("ignoring --enable_trim since operating on a regular file")
@@ -86,7 +86,7 @@ func (p *program) applyTo(dev *fwup.FileDevice, bar *progressBar) (last fwup.Pro
 	if o.verifyWrites != nil {
 		verify = *o.verifyWrites
 	}
-	if o.device == os.DevNull {
+	if *o.device == os.DevNull {
 		verify = false // there is nothing to read back
 	}
 	_, err = fwup.Apply(p.ctx, in, dev, fwup.ApplyOptions{

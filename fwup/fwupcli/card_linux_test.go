@@ -103,6 +103,29 @@ func TestDetect(t *testing.T) {
 	}
 }
 
+// A name that is empty, as of a variable that is not set in a script, is not
+// one that was left out: it must not lead to a card or to stdout.
+func TestEmptyNames(t *testing.T) {
+	t.Parallel()
+	conf := filepath.Join(t.TempDir(), "empty.conf")
+	if err := os.WriteFile(conf, []byte("meta-product = x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-a", "-q", "-y", "-t", "complete", "-d", "", "-i", unsigned}, "fwup: Cannot create ''.\nCheck the path and permissions on the containing directory.\n"},
+		{[]string{"-q", "-y", "-d", "", unsigned}, "fwup: Cannot create ''.\nCheck the path and permissions on the containing directory.\n"},
+		{[]string{"-c", "-f", conf, "-o", ""}, "fwup: error creating archive '': No such file or directory\n"},
+	} {
+		p, stdout, _ := withCards("", card{"/dev/sdx", 1_000_000, "Reader"})
+		if exit := p.main(tt.args); exit != 1 || stdout.String() != tt.want {
+			t.Errorf("%q: exit status %d, %q, expected %q", tt.args, exit, stdout, tt.want)
+		}
+	}
+}
+
 func TestConfirmCard(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -21,14 +21,14 @@ func (p *program) create() error {
 	options := fwup.CreateOptions{
 		ConfigPath: o.config, Stdin: p.stdin, PrivateKey: o.privateKey, Level: o.level, LookupEnv: os.LookupEnv,
 	}
-	if o.output == "" {
+	if o.output == nil {
 		out := bufio.NewWriterSize(p.stdout, 64<<10)
 		if err := fwup.Create(p.ctx, out, options); err != nil {
 			return err
 		}
 		return out.Flush()
 	}
-	out := &lateFile{path: o.output}
+	out := &lateFile{path: *o.output}
 	err := fwup.Create(p.ctx, out, options)
 	if closeErr := out.close(); err == nil {
 		err = closeErr
@@ -72,7 +72,7 @@ func (p *program) sign() error {
 	switch {
 	case o.input == "":
 		return errors.New("Specify an input firmware file") //nolint:staticcheck // shown as fwup shows it
-	case o.output == "":
+	case o.output == nil:
 		return errors.New("Specify an output firmware file") //nolint:staticcheck // shown as fwup shows it
 	case o.privateKey == nil:
 		return errors.New("Specify a signing key") //nolint:staticcheck // shown as fwup shows it
@@ -93,7 +93,7 @@ func (p *program) sign() error {
 		err = closeErr
 	}
 	if err == nil {
-		err = os.Rename(temporary, o.output)
+		err = os.Rename(temporary, *o.output)
 	}
 	if err != nil {
 		os.Remove(temporary)
@@ -186,9 +186,9 @@ func (p *program) generateKeys() error {
 	if err != nil {
 		return err
 	}
-	prefix := p.opts.output
-	if prefix == "" {
-		prefix = "fwup-key"
+	prefix := "fwup-key"
+	if p.opts.output != nil {
+		prefix = *p.opts.output
 	}
 	if err := writeKey(prefix+".pub", fwup.FormatPublicKey(public)); err != nil {
 		return err

@@ -17,7 +17,7 @@ func (p *program) diff() error {
 	switch {
 	case o.input == "":
 		return errors.New("Specify an input firmware file") //nolint:staticcheck // worded as for -V and -S
-	case o.output == "":
+	case o.output == nil:
 		return errors.New("Specify an output firmware file") //nolint:staticcheck // worded as for -S
 	}
 	source, sourceSize, err := openSized(o.diffSource)
@@ -31,7 +31,7 @@ func (p *program) diff() error {
 	}
 	defer target.Close()
 	// The output may be one of the inputs, so it is replaced at the end only.
-	temporary := o.output + ".tmp"
+	temporary := *o.output + ".tmp"
 	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("error creating '%s': %s", temporary, systemText(err))
@@ -44,7 +44,7 @@ func (p *program) diff() error {
 		err = closeErr
 	}
 	if err == nil {
-		err = os.Rename(temporary, o.output)
+		err = os.Rename(temporary, *o.output)
 	}
 	if err != nil {
 		os.Remove(temporary)

@@ -24,16 +24,16 @@ type options struct {
 	command       func(*program) error // the last one given
 	easy          bool                 // nothing given that rules easy mode out
 	input         string               // "" for stdin
-	output        string               // "" for stdout
+	output        *string              // nil for stdout
 	diffSource    string               // what --diff starts from
 	config        string
-	device        string
+	device        *string // nil for the memory card that is found
 	task          *string
 	publicKeys    []fwup.PublicKey
 	privateKey    fwup.PrivateKey
 	metadataKey   *string // nil for everything
-	level         int // of compression, 1 to 9
-	low, high     int // percent
+	level         int     // of compression, 1 to 9
+	low, high     int     // percent
 	maxSize       int64
 	sparsePath    string
 	sparseSize    int64
@@ -62,7 +62,7 @@ func optionTable() []option {
 		command('a', "apply", "Write an update to a device or an image file", (*program).apply),
 		command('c', "create", "Create an update", (*program).create),
 		{short: 'd', value: true, name: "file", help: "The device or image file to write to", do: func(p *program, v string) error {
-			p.opts.device = v
+			p.opts.device = &v
 			return nil
 		}},
 		{short: 'D', long: "detect", help: "List memory cards and their sizes in bytes", do: (*program).detect},
@@ -94,7 +94,11 @@ func optionTable() []option {
 		flag(0, "no-minimize-writes", "Write without reading first", func(o *options) { o.minimize = false }),
 		number("max-size", "blocks", "Never write past so many blocks of 512 bytes", math.MaxInt64/blockSize, func(o *options, n int64) { o.maxSize = n }),
 		flag('n', "", "Show progress as numbers", func(o *options) { o.numeric = true }),
-		named('o', "", "fw", "The file to write; - is stdout", func(o *options, v string) { o.output = dash(v) }),
+		named('o', "", "fw", "The file to write; - is stdout", func(o *options, v string) {
+			if o.output = &v; v == "-" {
+				o.output = nil
+			}
+		}),
 		{short: 'p', long: "public-key-file", value: true, name: "file", help: "A public key to check the update with; may be given again", do: (*program).publicKeyFile},
 		{long: "private-key", value: true, name: "key", help: "The private key to sign with", do: (*program).privateKeyText},
 		{short: 's', long: "private-key-file", value: true, name: "file", help: "The private key to sign with", do: (*program).privateKeyFile},
