@@ -161,7 +161,7 @@ func checkReference(kind, problem string) func(*section, []string) error {
 }
 
 func checkMemset(_ *section, args []string) error {
-	if n, err := parseCNumber(args[1]); err != nil || n < 1 || n > math.MaxInt64/blockSize {
+	if n, err := parseCNumber(args[1]); err != nil || n < 1 || n > maxMemset {
 		return configErrorf("raw_memset requires a positive integer block count")
 	}
 	if n, err := parseCInteger(args[2]); err != nil || n < 0 || n > 255 {
