@@ -285,7 +285,10 @@ var fatAttribAction = &action{
 		if err == nil {
 			err = fs.SetAttributes(c.args[1], attributes)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, fat.ErrIO):
+			return fatError("fat_attrib", c.args[1], err)
+		case err != nil:
 			// fwup 1.16 goes on silently, and firmware may depend on that.
 			c.warn(fatError("fat_attrib", c.args[1], err).Error())
 			return nil

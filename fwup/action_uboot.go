@@ -85,8 +85,9 @@ var ubootClearenvAction = ubootAction("uboot_clearenv", 1, "uboot_clearenv requi
 
 var ubootRecoverAction = ubootAction("uboot_recover", 1, "uboot_recover requires a uboot-environment reference",
 	func(c *actionCall, loc UBootEnvLocation) error {
-		if _, err := ReadUBootEnv(c.cache, loc); err == nil {
-			return nil
+		copies, err := readUBootCopies(c.cache, loc)
+		if err != nil || copies.env != nil {
+			return err // an environment that cannot be read is not a broken one
 		}
 		return clearUBootEnv(c, loc)
 	})

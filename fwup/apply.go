@@ -77,8 +77,13 @@ type ApplyResult struct {
 // The error is an *Error when the archive or its task is to blame. When ctx
 // ends, it is that of ctx.
 func Apply(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (*ApplyResult, error) {
+	var verified, task string // the archive by its uuid, and the task
 	if o.VerifyFirst {
-		if err := rewindAfter(r, func() error { return rehearse(ctx, r, dev, o) }); err != nil {
+		err := rewindAfter(r, func() (err error) {
+			verified, task, err = rehearse(ctx, r, dev, o)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 		runtime.GC() // devices are small: what follows needs as much memory again
@@ -94,6 +99,9 @@ func Apply(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (*
 	if err != nil {
 		return nil, err
 	}
+	if o.VerifyFirst && (a.archive.info.UUID != verified || t.name != task) {
+		return nil, errors.New("the archive, or what it depends on, changed after it was verified")
+	}
 	if err := a.run(t); err != nil {
 		return nil, a.archive.zip.placed(err)
 	}
@@ -101,25 +109,26 @@ func Apply(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (*
 	return &ApplyResult{Task: t.name, Info: a.archive.info, In: in.n, Out: meter.done}, nil
 }
 
-// rehearse does all of Apply but the writing.
-func rehearse(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) error {
+// rehearse does all of Apply but the writing. It returns the uuid of the archive
+// and the name of the task.
+func rehearse(ctx context.Context, r io.Reader, dev BlockDevice, o ApplyOptions) (uuid, task string, err error) {
 	a, err := newApplier(ctx, r, dev, o)
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	a.meter = newProgressMeter(nil, 0, 0, &countingReader{})
 	t, err := a.choose(o.Task)
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	if _, err := a.plan(t); err != nil {
-		return err
+		return "", "", err
 	}
 	needs := &taskNeeds{task: t, open: a.open}
 	if err := a.archive.verifyResources(false, needs); err != nil {
-		return a.archive.zip.placed(a.blame(err, nil))
+		return "", "", a.archive.zip.placed(a.blame(err, nil))
 	}
-	return a.archive.zip.drain()
+	return a.archive.info.UUID, t.name, a.archive.zip.drain()
 }
 
 // applier runs a task.

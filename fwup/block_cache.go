@@ -205,7 +205,7 @@ func (c *blockCache) at(off int64, n int) (s *segment, at, length int, err error
 		return s, at, length, nil
 	}
 	for len(c.segments) >= c.most {
-		oldest := c.recent.Front().Value.(*segment)
+		oldest := c.oldest()
 		if oldest.dirty.any() && oldest.last.any() {
 			if err := c.prepareLast(); err != nil {
 				return nil, 0, 0, err
@@ -225,6 +225,17 @@ func (c *blockCache) at(off int64, n int) (s *segment, at, length int, err error
 	s.recent = c.recent.PushBack(s)
 	c.segments[index] = s
 	return s, at, length, nil
+}
+
+// oldest returns the segment not touched for longest, of those that need not be
+// last if there are any: what is to be last can only wait in here.
+func (c *blockCache) oldest() *segment {
+	for e := c.recent.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*segment); !s.last.any() {
+			return s
+		}
+	}
+	return c.recent.Front().Value.(*segment)
 }
 
 func (c *blockCache) drop(s *segment) {
@@ -290,8 +301,11 @@ func (c *blockCache) writeOut(s *segment) error {
 // has returned; what goes wrong then is told when the device is used next.
 func (c *blockCache) streamOut(s *segment) error {
 	if c.minimize {
-		defer c.drop(s)
-		return c.writeOut(s)
+		if err := c.writeOut(s); err != nil {
+			return err
+		}
+		c.drop(s)
+		return nil
 	}
 	p, err := c.complete(s)
 	if err != nil {
@@ -435,11 +449,12 @@ func (c *blockCache) writeFirst(s *segment) error {
 	return nil
 }
 
-// discard forgets what was not written, after what is under way: it is too
-// late for that, and its failure matters no more.
+// discard forgets what was not written or trimmed, after what is under way: it
+// is too late for that, and its failure matters no more.
 func (c *blockCache) discard() {
-	_ = c.dev.wait()
-	c.trims = nil
+	c.dev.forgive()
+	c.trims, c.trimmed = nil, nil
+	clear(c.rewritten)
 	for _, s := range c.segments {
 		c.drop(s)
 	}

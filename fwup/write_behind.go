@@ -4,11 +4,16 @@ package fwup
 // unpacked and hashed. Everything else on the device waits for that write, so
 // that the device sees one thing at a time and in order.
 //
+// When a write behind fails, so does all that follows: whoever comes next may
+// have reasons to go on when the device does not work for it, and the bytes are
+// lost. It ends with forgive.
+//
 // It is not for use by several goroutines. Whoever starts a write waits for it.
 type writeBehind struct {
 	BlockDevice
 	busy   bool
 	result chan error
+	err    error // of a write behind
 }
 
 func newWriteBehind(dev BlockDevice) *writeBehind {
@@ -28,11 +33,18 @@ func (d *writeBehind) start(work func(BlockDevice) error) error {
 
 // wait returns when nothing runs any more, with the error of what did.
 func (d *writeBehind) wait() error {
-	if !d.busy {
-		return nil
+	if d.busy {
+		d.busy = false
+		d.err = <-d.result
 	}
-	d.busy = false
-	return <-d.result
+	return d.err
+}
+
+// forgive waits, and lets the device be used again whatever became of the
+// write.
+func (d *writeBehind) forgive() {
+	_ = d.wait()
+	d.err = nil
 }
 
 func (d *writeBehind) ReadAt(p []byte, off int64) (int, error) {
