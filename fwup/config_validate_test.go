@@ -113,7 +113,7 @@ func TestCallsThatAreWrong(t *testing.T) {
 		"uboot_unsetenv(u)":                        "uboot_unsetenv requires a uboot-environment reference and a variable name",
 		"info()":                                   "info() requires a message parameter",
 		"error(a, b)":                              "error() requires a message parameter",
-		"raw_memset(0, 4194304, 1)":               "raw_memset requires a positive integer block count",
+		"raw_memset(0, 4194304, 1)":                "raw_memset requires a positive integer block count",
 		"raw_memset(0, 18014398509481984, 1)":      "raw_memset requires a positive integer block count",
 		"path_write()":                             "path_write requires a file path",
 		"pipe_write()":                             "pipe_write requires a command to execute",
