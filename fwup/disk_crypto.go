@@ -43,8 +43,9 @@ func parseDiskCipher(options []string) (*diskCipher, error) {
 	var name, secret string
 	for _, rest := range options {
 		for more := true; more; {
-			// Errors show no more than the option, as a key may follow.
+			// Errors tell no more than this option, as a key may follow.
 			option, _, _ := strings.Cut(rest, ",")
+			option = withoutKey(option)
 			key, value, ok := strings.Cut(rest, "=")
 			if !ok {
 				return nil, fmt.Errorf("Expecting '=' for in parameter '%s'", option) //nolint:staticcheck // shown as fwup shows it
@@ -69,7 +70,24 @@ func parseDiskCipher(options []string) (*diskCipher, error) {
 	case cipherXTS:
 		return newXTS(secret)
 	}
-	return nil, errorf(ClassCrypto, "Unsupported disk encryption: %s", name)
+	return nil, errorf(ClassCrypto, "Unsupported disk encryption: %s", withoutKey(name))
+}
+
+// withoutKey returns what an error may tell of an option: of its name and its
+// value only what is too short to be a key that is in the wrong place.
+func withoutKey(option string) string {
+	const longest = len(cipherXTS) + 5
+	name, value, ok := strings.Cut(option, "=")
+	if len(name) > longest {
+		name = "..."
+	}
+	if len(value) > longest {
+		value = "..."
+	}
+	if !ok {
+		return name
+	}
+	return name + "=" + value
 }
 
 func newCBC(secret string) (*diskCipher, error) {
