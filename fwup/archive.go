@@ -42,11 +42,13 @@ type archive struct {
 	modified time.Time
 	// longSignature reports that the signature's member has more than that.
 	longSignature bool
-	conf          *section
-	syntax        metaSyntax
-	tasks         []*task
-	resources     map[string]*resource
-	names         []string // of the resources, in the order of the configuration
+	// secondName is the name of a member of the head that has another one too.
+	secondName string
+	conf       *section
+	syntax     metaSyntax
+	tasks      []*task
+	resources  map[string]*resource
+	names      []string // of the resources, in the order of the configuration
 }
 
 // archiveOptions says how to read an archive.
@@ -119,6 +121,7 @@ func (a *archive) readHead() (signature []byte, err error) {
 			return nil, errorf(ClassSignatureSize, "Unexpected meta.conf.ed25519 size: %d", n).because(err)
 		}
 		sig := m
+		a.noteSecondName(sig)
 		m, err = a.zip.next()
 		a.longSignature = sig.read > ed25519.SignatureSize
 		if errors.Is(err, io.EOF) {
@@ -132,8 +135,15 @@ func (a *archive) readHead() (signature []byte, err error) {
 		return nil, errorf(ClassMetaNotFirst, "Expecting meta.conf to be at the beginning of the archive")
 	}
 	a.modified = m.modified
+	a.noteSecondName(m)
 	a.metaConf, err = readMetaConf(m)
 	return signature, err
+}
+
+func (a *archive) noteSecondName(m *member) {
+	if m.otherName {
+		a.secondName = m.name
+	}
 }
 
 func readMetaConf(m *member) ([]byte, error) {

@@ -85,6 +85,25 @@ func TestStrictMembers(t *testing.T) {
 	}
 }
 
+// TestStrictHead sees that the members before the resources are held to the
+// same rules.
+func TestStrictHead(t *testing.T) {
+	for _, name := range []string{"meta.conf", "meta.conf.ed25519"} {
+		b := bytes.Clone(recordedArchive(t, "signed-a"))
+		at := bytes.Index(b, []byte("PK\x03\x04"))
+		for string(b[at+30:at+30+len(name)]) != name || b[at+26] != byte(len(name)) {
+			at += 4 + bytes.Index(b[at+4:], []byte("PK\x03\x04"))
+		}
+		if _, err := Verify(t.Context(), bytes.NewReader(b), VerifyOptions{Strict: true}); err != nil {
+			t.Fatal(err)
+		}
+		binary.LittleEndian.PutUint16(b[at+bytes.Index(b[at:], []byte("ux\v\x00")):], extraUnicodePath)
+		if _, err := Verify(t.Context(), bytes.NewReader(b), VerifyOptions{Strict: true}); classOf(err) != ClassStrict {
+			t.Errorf("%s has a second name: %v", name, err)
+		}
+	}
+}
+
 // secondName turns the owner of a resource into a name that some programs
 // prefer, in its local header or in the central directory.
 func secondName(t *testing.T, central bool) []byte {

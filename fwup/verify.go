@@ -60,6 +60,8 @@ func (a *archive) verify(strict bool) error {
 // checkStrictHead refuses what no program that makes archives would write.
 func (a *archive) checkStrictHead() error {
 	switch {
+	case a.secondName != "":
+		return secondNameError(a.secondName)
 	case a.longSignature:
 		return errorf(ClassStrict, "The signature is followed by something else")
 	case a.syntax.cutOff:

@@ -25,9 +25,13 @@ func strictName(name string) error {
 // checkStrict refuses members that other programs could take for another file.
 func (m *member) checkStrict() error {
 	if m.otherName {
-		return errorf(ClassStrict, "The file %.100q has a second name in the archive", m.name)
+		return secondNameError(m.name)
 	}
 	return strictName(m.name)
+}
+
+func secondNameError(name string) error {
+	return errorf(ClassStrict, "The file %.100q has a second name in the archive", name)
 }
 
 // hasOtherName reports whether an extra field holds a name that some programs
