@@ -27,7 +27,7 @@ func (a *applier) open(m *member, on *resourceTask) (*resourceStream, error) {
 			return nil, err
 		}
 		// A target of nothing is bounded by one byte, as 0 bounds nothing.
-		a.decoder.Reset(m, source, size, vcdiff.ReaderOptions{MaxTarget: max(1, res.layout.dataSize())})
+		a.decoder.Reset(m.declared(), source, size, vcdiff.ReaderOptions{MaxTarget: max(1, res.layout.dataSize())})
 		return &a.decoder, nil
 	}
 	s := newResourceStream(res, d)

@@ -434,15 +434,28 @@ func (m *member) descriptor() error {
 	return err
 }
 
-// skip reads what is left of a member and checks it.
+// skip reads what is left of a member and checks it. One that is longer than it
+// says is left at once.
 func (m *member) skip() error {
 	if m.endErr == nil {
-		_, _ = io.Copy(io.Discard, m) // endErr says how it went
+		_, _ = io.Copy(io.Discard, m.declared()) // endErr says how it went
+	}
+	if m.endErr == nil {
+		m.endErr = m.zip.fail("ZIP uncompressed data is wrong size (read %d or more, expected %d)", m.read, m.size)
 	}
 	if errors.Is(m.endErr, io.EOF) {
 		return nil
 	}
 	return m.endErr
+}
+
+// declared reads the content up to the length that the local header says, if it
+// does, and one byte more: behind the length is the end, or an error.
+func (m *member) declared() io.Reader {
+	if m.size < 0 {
+		return m
+	}
+	return io.LimitReader(m, max(0, m.size-m.read)+1)
 }
 
 // resourceName returns the name of the file-resource of a member: below data/
