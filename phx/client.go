@@ -40,6 +40,10 @@ type joinState struct {
 // frames; sending, receiving and waiting are its owner's. It is not safe for
 // use by several goroutines. Every new connection starts with a new Client.
 type Client struct {
+	// Serializer is how frames are encoded; JSON unless its owner sets it
+	// before the first frame.
+	Serializer Serializer
+
 	interval  time.Duration
 	last      uint64 // the reference used last
 	topics    map[string]joinState
@@ -53,7 +57,7 @@ func NewClient(interval time.Duration, now time.Time) *Client {
 	if interval <= 0 {
 		interval = HeartbeatInterval
 	}
-	return &Client{interval: interval, topics: make(map[string]joinState, 3), due: now.Add(interval)}
+	return &Client{Serializer: JSON, interval: interval, topics: make(map[string]joinState, 3), due: now.Add(interval)}
 }
 
 func (c *Client) nextRef() string {
@@ -69,7 +73,7 @@ func (c *Client) AppendJoin(dst []byte, topic string, params []byte) ([]byte, er
 		return dst, ErrJoining
 	}
 	ref := c.nextRef()
-	dst, err := AppendJSON(dst, Message{JoinRef: ref, Ref: ref, Topic: topic, Event: EventJoin, Payload: params})
+	dst, err := c.append(dst, Message{JoinRef: ref, Ref: ref, Topic: topic, Event: EventJoin, Payload: params})
 	if err != nil {
 		return dst, err
 	}
@@ -85,7 +89,7 @@ func (c *Client) AppendPush(dst []byte, topic, event string, payload []byte) (fr
 		return dst, "", ErrNotJoined
 	}
 	ref = c.nextRef()
-	dst, err = AppendJSON(dst, Message{JoinRef: t.ref, Ref: ref, Topic: topic, Event: event, Payload: payload})
+	dst, err = c.append(dst, Message{JoinRef: t.ref, Ref: ref, Topic: topic, Event: event, Payload: payload})
 	if err != nil {
 		return dst, "", err
 	}
@@ -104,19 +108,30 @@ func (c *Client) AppendHeartbeat(dst []byte, now time.Time) ([]byte, error) {
 	}
 	c.heartbeat = c.nextRef()
 	c.due = now.Add(c.interval)
-	return appendMessage(dst, "", c.heartbeat, TopicPhoenix, EventHeartbeat, nil), nil
+	return c.append(dst, Message{Ref: c.heartbeat, Topic: TopicPhoenix, Event: EventHeartbeat})
+}
+
+func (c *Client) append(dst []byte, m Message) ([]byte, error) {
+	if c.Serializer == MessagePack {
+		return AppendMessagePack(dst, m)
+	}
+	return AppendJSON(dst, m)
 }
 
 // IsJoined reports whether the server has accepted the join of a topic.
 func (c *Client) IsJoined(topic string) bool { return c.topics[topic].joined }
 
-// Receive explains a text frame, in the order in which NervesHub devices do:
-// event, heartbeat acknowledgement, join result, reply, error, close. Messages
-// of a join that is not the topic's current one are Ignored. An error means
-// that the frame is not a channel message; it changes nothing, and devices go
-// on after it.
+// Receive explains a text frame, or a binary one of MessagePack, in the order
+// in which NervesHub devices do: event, heartbeat acknowledgement, join result,
+// reply, error, close. Messages of a join that is not the topic's current one
+// are Ignored. An error means that the frame is not a channel message; it
+// changes nothing, and devices go on after it.
 func (c *Client) Receive(frame []byte) (Inbound, error) {
-	m, err := DecodeJSON(frame)
+	decode := DecodeJSON
+	if c.Serializer == MessagePack {
+		decode = DecodeMessagePack
+	}
+	m, err := decode(frame)
 	if err != nil {
 		return Inbound{}, err
 	}
@@ -132,6 +147,7 @@ func (c *Client) classify(m Message) Inbound {
 		if current {
 			in.Kind = Event
 		}
+	case m.Binary: // a payload of bytes answers nothing
 	case m.Event == EventReply:
 		c.classifyReply(&in, t, known)
 	case m.Event == EventError && known && m.Ref == t.ref:

@@ -8,9 +8,9 @@ type Kind string
 // The kinds of errors.
 const (
 	KindTooLarge Kind = "too_large" // the frame or a name in it exceeds its limit
-	KindDepth    Kind = "depth"     // JSON nested deeper than MaxDepth
+	KindDepth    Kind = "depth"     // JSON or MessagePack nested deeper than MaxDepth
 	KindUTF8     Kind = "utf8"      // text that is not UTF-8, or an escaped lone surrogate
-	KindSyntax   Kind = "syntax"    // not JSON, or a truncated frame
+	KindSyntax   Kind = "syntax"    // not JSON, not MessagePack, or a truncated frame
 	KindEnvelope Kind = "envelope"  // well-formed, but not a channel message
 	KindVersion  Kind = "version"   // a protocol version that is not spoken here
 	KindState    Kind = "state"     // the client may not do this now
@@ -32,9 +32,6 @@ func (e *Error) Error() string {
 
 // Errors that callers compare with.
 var (
-	// ErrUnsupported refuses a known version that this package does not
-	// encode: 3.0.0, MessagePack.
-	ErrUnsupported = &Error{Kind: KindVersion, Message: "channel protocol 3 (MessagePack) is not supported"}
 	// ErrNotJoined refuses a push on a topic that is not joined.
 	ErrNotJoined = &Error{Kind: KindState, Message: "topic is not joined"}
 	// ErrJoining refuses a second join while one is open or accepted.

@@ -3,6 +3,8 @@ package phx
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -11,7 +13,7 @@ import (
 
 func FuzzDecodeJSON(f *testing.F) {
 	for _, c := range wireCases {
-		if !c.binary && len(c.frame) < 1000 {
+		if !c.binary && !c.packed && len(c.frame) < 1000 {
 			f.Add([]byte(c.frame))
 		}
 	}
@@ -73,6 +75,87 @@ func FuzzDecodeBinary(f *testing.F) {
 	})
 }
 
+// Whatever decodes encodes again, and then means the same; and it is JSON.
+func FuzzDecodeMessagePack(f *testing.F) {
+	for _, c := range wireCases {
+		if c.packed && c.only != "encode" && len(c.frame) < 1000 {
+			f.Add(c.bytes(f))
+		}
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		m, err := DecodeMessagePack(frame)
+		if err != nil {
+			if kindOf(err) == "not an *Error" {
+				t.Fatal(err)
+			}
+			return
+		}
+		again, err := AppendMessagePack(nil, m)
+		if err != nil {
+			t.Fatalf("cannot encode what was decoded: %v", err)
+		}
+		m2, err := DecodeMessagePack(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m, m2); diff != "" {
+			t.Fatal(diff)
+		}
+		if m.Binary {
+			return
+		}
+		text, err := AppendJSON(nil, m)
+		if err != nil {
+			t.Fatalf("not JSON: %v", err)
+		}
+		m3, err := DecodeJSON(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m, m3); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+// A JSON message keeps its value on the way to MessagePack and back.
+func FuzzPackJSON(f *testing.F) {
+	for _, c := range wireCases {
+		if !c.binary && !c.packed && len(c.frame) < 1000 {
+			f.Add([]byte(c.frame))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m, err := DecodeJSON(text)
+		if err != nil {
+			return
+		}
+		var want, got any
+		wantErr := json.Unmarshal(m.Payload, &want)
+		frame, err := AppendPacked(nil, text)
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("encoding/json: %v, packed: %v", wantErr, err)
+		}
+		if err != nil {
+			return
+		}
+		back, err := DecodeMessagePack(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(back.Payload, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(want, got) { // cmp takes for ever over deep arrays
+			t.Fatalf("%s became %s", m.Payload, back.Payload)
+		}
+		m.Payload, back.Payload = nil, nil
+		if diff := cmp.Diff(m, back); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
 func BenchmarkDecodeHeartbeat(b *testing.B) {
 	frame := []byte(`[null,"1234","phoenix","heartbeat",{}]`)
 	b.ReportAllocs()
@@ -99,5 +182,38 @@ func BenchmarkAppendPush(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = AppendPush(buf[:0], "1", TopicDevice, EventUpdate, payload)
+	}
+}
+
+// The messages that most frames are, in both versions.
+func BenchmarkVersions(b *testing.B) {
+	for _, c := range messages() {
+		switch strings.TrimSuffix(c.name, ", packed") {
+		case "heartbeat", "progress", "health report", "update":
+		default:
+			continue
+		}
+		decode, encode := DecodeJSON, AppendJSON
+		if c.packed {
+			decode, encode = DecodeMessagePack, AppendMessagePack
+		}
+		frame := c.bytes(b)
+		b.Run("decode/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := decode(frame); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("encode/"+c.name, func(b *testing.B) {
+			buf := make([]byte, 0, 2048)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := encode(buf, c.m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

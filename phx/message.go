@@ -61,7 +61,7 @@ const (
 const (
 	MaxFrame = 10_000_000 // bytes of one frame
 	MaxName  = 255        // bytes of a reference, topic, event or status; what a binary frame can hold
-	MaxDepth = 64         // nesting of JSON arrays and objects, the envelope included
+	MaxDepth = 64         // nesting of arrays and objects, the envelope included
 )
 
 // Message is one message of a channel, in either direction.
@@ -73,7 +73,7 @@ type Message struct {
 	Ref     string // set when the sender wants, or gives, a reply
 	Topic   string
 	Event   string
-	Status  string // of a binary reply only; a JSON reply has it in Payload
+	Status  string // of a binary reply of version 2.0.0 only; others have it in Payload
 	Payload []byte // JSON text, or any bytes when Binary; decoded messages share the frame's memory
 	Binary  bool
 }

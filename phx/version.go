@@ -3,16 +3,28 @@ package phx
 import "strings"
 
 // Serializer is how the messages of one connection are encoded.
-type Serializer int
+type Serializer uint8
 
-// JSON is version 2.0.0: JSON text frames, and binary frames for payloads
-// that are bytes.
-const JSON Serializer = 1
+// The serializers. JSON is version 2.0.0: JSON text frames, and binary frames
+// for payloads that are bytes. MessagePack is version 3.0.0: binary frames
+// only.
+const (
+	JSON        Serializer = 1
+	MessagePack Serializer = 2
+)
+
+// Version is the vsn query parameter that asks for s.
+func (s Serializer) Version() string {
+	if s == MessagePack {
+		return "3.0.0"
+	}
+	return "2.0.0"
+}
 
 // NegotiateVersion picks the serializer for the vsn query parameter of a
-// WebSocket upgrade. Versions matching "~> 2.0.0" are JSON. "~> 3.0.0",
-// MessagePack, is refused with ErrUnsupported. Anything else, also a missing
-// parameter, which means 1.0.0, is refused with an *Error of kind version.
+// WebSocket upgrade. Versions matching "~> 3.0.0" are MessagePack, those
+// matching "~> 2.0.0" JSON. Anything else, also a missing parameter, which
+// means 1.0.0, is refused with an *Error of kind version.
 func NegotiateVersion(vsn string) (Serializer, error) {
 	rest, build, plus := strings.Cut(vsn, "+")
 	core, dash, pre := rest, false, ""
@@ -32,10 +44,10 @@ func NegotiateVersion(vsn string) (Serializer, error) {
 		return 0, errVersion
 	}
 	switch parts[0] {
+	case "3":
+		return MessagePack, nil
 	case "2":
 		return JSON, nil
-	case "3":
-		return 0, ErrUnsupported
 	}
 	return 0, errVersion
 }

@@ -3,6 +3,7 @@ package phx
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,12 +11,14 @@ import (
 )
 
 // wireCase is one frame and the message it means. The table drives encoders
-// and decoders.
+// and decoders. Messages of the protocol are in testdata/messages.tsv, in both
+// versions.
 type wireCase struct {
 	name   string
 	binary bool
+	packed bool // version 3.0.0
 	from   Sender
-	frame  string // text, or hex when binary
+	frame  string // text, or hex when binary or packed
 	m      Message
 	only   string // "": both ways, "decode", "encode"
 	fails  Kind   // of the decoder, or of the encoder when only is "encode"
@@ -25,23 +28,7 @@ func jsonMessage(joinRef, ref, topic, event, payload string) Message {
 	return Message{JoinRef: joinRef, Ref: ref, Topic: topic, Event: event, Payload: []byte(payload)}
 }
 
-var wireCases = []wireCase{
-	{name: "join", frame: `["1","1","device","phx_join",{"device_api_version":"2.3.0"}]`,
-		m: jsonMessage("1", "1", "device", "phx_join", `{"device_api_version":"2.3.0"}`)},
-	{name: "join accepted", from: FromServer, frame: `["1","1","device","phx_reply",{"status":"ok","response":{}}]`,
-		m: jsonMessage("1", "1", "device", "phx_reply", `{"status":"ok","response":{}}`)},
-	{name: "push", frame: `["1","7","device","fwup_progress",{"stage":"updating","value":12}]`,
-		m: jsonMessage("1", "7", "device", "fwup_progress", `{"stage":"updating","value":12}`)},
-	{name: "push of an old device", frame: `[null,"7","device","fwup_progress",{"value":12}]`,
-		m: jsonMessage("", "7", "device", "fwup_progress", `{"value":12}`)},
-	{name: "server push", from: FromServer, frame: `["1",null,"device","scripts/run",{"text":"1+1","ref":"a1B2c3"}]`,
-		m: jsonMessage("1", "", "device", "scripts/run", `{"text":"1+1","ref":"a1B2c3"}`)},
-	{name: "broadcast", from: FromServer, frame: `[null,null,"device","reboot",{}]`,
-		m: jsonMessage("", "", "device", "reboot", `{}`)},
-	{name: "array reply", from: FromServer, frame: `["3","3","extensions","phx_reply",{"status":"ok","response":["geo"]}]`,
-		m: jsonMessage("3", "3", "extensions", "phx_reply", `{"status":"ok","response":["geo"]}`)},
-	{name: "heartbeat", frame: `[null,"8","phoenix","heartbeat",{}]`,
-		m: jsonMessage("", "8", "phoenix", "heartbeat", `{}`)},
+var wireCases = slices.Concat(messages(), packedCases, []wireCase{
 	{name: "payload may be any value", frame: `["1","2","t","e",null]`, m: jsonMessage("1", "2", "t", "e", "null")},
 	{name: "negative number", frame: `["1","2","t","e",-0.5e+10]`, m: jsonMessage("1", "2", "t", "e", "-0.5e+10")},
 	{name: "deep payload", frame: `["1","2","t","e",` + nested(63) + `]`, m: jsonMessage("1", "2", "t", "e", nested(63))},
@@ -119,12 +106,12 @@ var wireCases = []wireCase{
 	{name: "encode: device reply", binary: true, only: "encode", m: Message{Status: "ok", Binary: true}, fails: KindEnvelope},
 	{name: "encode: server push with reference", binary: true, from: FromServer, only: "encode",
 		m: Message{JoinRef: "1", Ref: "2", Topic: "t", Event: "e", Binary: true}, fails: KindEnvelope},
-}
+})
 
 func nested(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
 func (c wireCase) bytes(t testing.TB) []byte {
-	if !c.binary {
+	if !c.binary && !c.packed {
 		return []byte(c.frame)
 	}
 	b, err := hex.DecodeString(c.frame)
@@ -142,9 +129,12 @@ func TestDecode(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var m Message
 			var err error
-			if c.binary {
+			switch {
+			case c.packed:
+				m, err = DecodeMessagePack(c.bytes(t))
+			case c.binary:
 				m, err = DecodeBinary(c.from, c.bytes(t))
-			} else {
+			default:
 				m, err = DecodeJSON(c.bytes(t))
 			}
 			if kindOf(err) != c.fails {
@@ -168,9 +158,12 @@ func TestEncode(t *testing.T) {
 			before := []byte("before")
 			var got []byte
 			var err error
-			if c.binary {
+			switch {
+			case c.packed:
+				got, err = AppendMessagePack(before, c.m)
+			case c.binary:
 				got, err = AppendBinary(before, c.from, c.m)
-			} else {
+			default:
 				got, err = AppendJSON(before, c.m)
 			}
 			if kindOf(err) != c.fails {
@@ -213,16 +206,21 @@ func TestServerFrames(t *testing.T) {
 }
 
 func TestNegotiateVersion(t *testing.T) {
-	for vsn, want := range map[string]error{
-		"2.0.0": nil, "2.0.17": nil, "2.0.1-rc.1": nil, "2.0.0+build.5": nil, "2.0.0+b-1": nil,
-		"3.0.0": ErrUnsupported, "3.0.4": ErrUnsupported,
-		"": errVersion, "1.0.0": errVersion, "2": errVersion, "2.0": errVersion, "2.1.0": errVersion, "2.0.0-rc.1": errVersion,
-		"4.0.0": errVersion, "v2.0.0": errVersion, "02.0.0": errVersion, "2.0.01": errVersion, "2.0.0-": errVersion,
-		"2.0.0+": errVersion, "2.0.1-01": errVersion, "2.0.1-a_b": errVersion, "2.0.x": errVersion, " 2.0.0": errVersion, "2..0": errVersion,
+	for vsn, want := range map[string]Serializer{
+		"2.0.0": JSON, "2.0.17": JSON, "2.0.1-rc.1": JSON, "2.0.0+build.5": JSON, "2.0.0+b-1": JSON,
+		"3.0.0": MessagePack, "3.0.4": MessagePack, "3.0.1-rc.1": MessagePack, "3.0.0+b": MessagePack,
+		"": 0, "1.0.0": 0, "2": 0, "2.0": 0, "2.1.0": 0, "2.0.0-rc.1": 0, "3": 0, "3.1.0": 0, "3.0.0-rc.1": 0,
+		"4.0.0": 0, "v2.0.0": 0, "02.0.0": 0, "2.0.01": 0, "2.0.0-": 0,
+		"2.0.0+": 0, "2.0.1-01": 0, "2.0.1-a_b": 0, "2.0.x": 0, " 2.0.0": 0, "2..0": 0,
 	} {
 		s, err := NegotiateVersion(vsn)
-		if !errors.Is(err, want) || (err == nil) != (s == JSON) {
-			t.Errorf("%q: got %v, %v; want error %v", vsn, s, err, want)
+		if s != want || (err == nil) != (want != 0) || want == 0 && !errors.Is(err, errVersion) {
+			t.Errorf("%q: got %v, %v; want %v", vsn, s, err, want)
+		}
+	}
+	for _, s := range []Serializer{JSON, MessagePack} {
+		if got, err := NegotiateVersion(s.Version()); got != s || err != nil {
+			t.Errorf("%s asks for %v, %v", s.Version(), got, err)
 		}
 	}
 }
@@ -240,6 +238,14 @@ func TestAllocations(t *testing.T) {
 		}); n > limit {
 			t.Errorf("%s: %v allocations, want at most %v", frame, n, limit)
 		}
+	}
+	beat, _ := hex.DecodeString("95c0a431323334a770686f656e6978a968656172746265617480")
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := DecodeMessagePack(beat); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 1 {
+		t.Errorf("packed heartbeat: %v allocations, want at most 1", n)
 	}
 	buf := make([]byte, 0, 256)
 	if n := testing.AllocsPerRun(100, func() { buf = AppendHeartbeatReply(buf[:0], "1234") }); n > 0 {

@@ -29,10 +29,25 @@ func (g *Gateway) deliver(m fleet.DeviceMessage) {
 		return
 	}
 	frame := textFrame(text)
+	var packed []byte // made for the first device that wants it
 	sent := 0
 	for _, id := range m.Devices {
-		if s := g.registry.get(id); s != nil && s.currentJoin() != "" {
+		s := g.registry.get(id)
+		if s == nil || s.currentJoin() == "" {
+			continue
+		}
+		if s.serializer != phx.MessagePack {
 			s.push(frame)
+			sent++
+			continue
+		}
+		if packed == nil && err == nil {
+			if packed, err = packedFrame(text); err != nil {
+				g.log.Error("a message is not fit for devices of MessagePack", "event", m.Event, "error", err)
+			}
+		}
+		if packed != nil {
+			s.push(packed)
 			sent++
 		}
 	}

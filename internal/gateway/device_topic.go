@@ -70,10 +70,10 @@ func (s *session) join(m phx.Message, again bool) {
 	}
 	if err != nil {
 		s.g.log.Warn("join refused", "device", s.identifier, "error", err)
-		s.send(textFrame(phx.AppendJoinReply(nil, m.Ref, phx.TopicDevice, phx.StatusError, []byte(`{"error":"could not connect"}`))))
+		s.say(phx.AppendJoinReply(nil, m.Ref, phx.TopicDevice, phx.StatusError, []byte(`{"error":"could not connect"}`)))
 		return
 	}
-	s.send(textFrame(phx.AppendJoinReply(nil, m.Ref, phx.TopicDevice, phx.StatusOK, nil)))
+	s.say(phx.AppendJoinReply(nil, m.Ref, phx.TopicDevice, phx.StatusOK, nil))
 	if len(keys) > 0 {
 		s.sendKeys(m.Ref, j, keys)
 	}
@@ -99,10 +99,10 @@ func (s *session) sendKeys(joinRef string, j joinFacts, keys []string) {
 		return // text always marshals
 	}
 	if j.wantsKeys {
-		s.send(textFrame(phx.AppendPush(nil, joinRef, phx.TopicDevice, phx.EventFwupPublicKeys, payload)))
+		s.say(phx.AppendPush(nil, joinRef, phx.TopicDevice, phx.EventFwupPublicKeys, payload))
 	}
 	if j.wantsArchiveKeys {
-		s.send(textFrame(phx.AppendPush(nil, joinRef, phx.TopicDevice, phx.EventArchivePublicKeys, payload)))
+		s.say(phx.AppendPush(nil, joinRef, phx.TopicDevice, phx.EventArchivePublicKeys, payload))
 	}
 }
 

@@ -33,7 +33,7 @@ func (s *session) handle(op ws.OpCode, data []byte) error {
 		s.refresh = nextRefresh(time.Unix(heard, 0))
 		s.g.writer.note(s, note{})
 	}
-	m, err := decode(op, data)
+	m, err := decode(s.serializer, op, data)
 	if err != nil {
 		return undecodable(err)
 	}
@@ -49,7 +49,7 @@ func (s *session) handle(op ws.OpCode, data []byte) error {
 			return nil
 		}
 		s.g.metrics.message(phx.EventHeartbeat)
-		s.send(textFrame(phx.AppendHeartbeatReply(nil, m.Ref)))
+		s.say(phx.AppendHeartbeatReply(nil, m.Ref))
 	case phx.TopicDevice:
 		s.handleDevice(m)
 	case phx.TopicConsole:
@@ -63,8 +63,15 @@ func (s *session) handle(op ws.OpCode, data []byte) error {
 	return nil
 }
 
-func decode(op ws.OpCode, data []byte) (phx.Message, error) {
-	if op == ws.OpBinary {
+var errText = errors.New("a text frame in a version of binary frames")
+
+func decode(serializer phx.Serializer, op ws.OpCode, data []byte) (phx.Message, error) {
+	switch {
+	case serializer == phx.MessagePack && op != ws.OpBinary:
+		return phx.Message{}, errText
+	case serializer == phx.MessagePack:
+		return phx.DecodeMessagePack(data)
+	case op == ws.OpBinary:
 		return phx.DecodeBinary(phx.FromDevice, data)
 	}
 	return phx.DecodeJSON(data)
@@ -83,7 +90,7 @@ func undecodable(err error) error {
 func (s *session) handleUnused(m phx.Message, response []byte) {
 	switch {
 	case m.Event == phx.EventJoin && m.Ref != "":
-		s.send(textFrame(phx.AppendJoinReply(nil, m.Ref, m.Topic, phx.StatusOK, response)))
+		s.say(phx.AppendJoinReply(nil, m.Ref, m.Topic, phx.StatusOK, response))
 	case m.Event == phx.EventLeave && m.Ref != "":
 		s.left(m, m.JoinRef)
 	default:
@@ -96,15 +103,15 @@ func (s *session) handleUnused(m phx.Message, response []byte) {
 func (s *session) handleUnknownTopic(m phx.Message) {
 	s.g.metrics.ignore("topic")
 	if m.Event == phx.EventJoin && m.Ref != "" {
-		s.send(textFrame(phx.AppendJoinReply(nil, m.Ref, m.Topic, phx.StatusError, []byte(`{"reason":"unmatched topic"}`))))
+		s.say(phx.AppendJoinReply(nil, m.Ref, m.Topic, phx.StatusError, []byte(`{"reason":"unmatched topic"}`)))
 	}
 }
 
 // left confirms that a device left a topic that it joined with joinRef.
 func (s *session) left(m phx.Message, joinRef string) {
-	s.send(textFrame(phx.AppendReply(nil, m.JoinRef, m.Ref, m.Topic, phx.StatusOK, nil)))
+	s.say(phx.AppendReply(nil, m.JoinRef, m.Ref, m.Topic, phx.StatusOK, nil))
 	closed, err := phx.AppendJSON(nil, phx.Message{JoinRef: joinRef, Ref: joinRef, Topic: m.Topic, Event: phx.EventClose})
 	if err == nil {
-		s.send(textFrame(closed))
+		s.say(closed)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // Codes of close frames that devices see.
@@ -17,7 +18,7 @@ const (
 	closeNormal   = 1000
 	closeAway     = 1001 // a newer connection, or an operator
 	closeProtocol = 1002 // also silence
-	closeInvalid  = 1007 // not UTF-8, not JSON, not a message
+	closeInvalid  = 1007 // not UTF-8, not JSON, not MessagePack, not a message
 	closeTooBig   = 1009
 	closeRestart  = 1012
 )
@@ -41,6 +42,8 @@ type session struct {
 	heard  atomic.Int64 // Unix seconds of the latest frame
 	spoken atomic.Bool
 
+	serializer phx.Serializer
+
 	// Of the reader, and of whom it waits for.
 	refresh   int64 // Unix seconds when the time last seen is to be written
 	arrival   int64 // Unix nanoseconds by which frames so far are allowed
@@ -57,7 +60,7 @@ type session struct {
 	network string // wifi, ethernet, cellular, unknown, "" if not told
 }
 
-func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string) *session {
+func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string, serializer phx.Serializer) *session {
 	now := g.clock.Now()
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -66,7 +69,7 @@ func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string) *ses
 	s := &session{
 		g: g, conn: conn,
 		deviceID: d.ID, orgID: d.OrgID, productID: d.ProductID, groupID: d.GroupID, identifier: d.Identifier,
-		uuid: id.String(), address: address, opened: now.UnixMicro(), status: fleet.Connecting,
+		uuid: id.String(), address: address, serializer: serializer, opened: now.UnixMicro(), status: fleet.Connecting,
 	}
 	s.heard.Store(now.Unix())
 	s.refresh = nextRefresh(now)

@@ -73,7 +73,8 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request, certificat
 		g.refuseUpgrade(w, http.StatusForbidden, "", "")
 		return
 	}
-	if _, err := phx.NegotiateVersion(r.URL.Query().Get("vsn")); err != nil {
+	serializer, err := phx.NegotiateVersion(r.URL.Query().Get("vsn"))
+	if err != nil {
 		g.refuseUpgrade(w, http.StatusForbidden, "", "")
 		return
 	}
@@ -101,7 +102,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request, certificat
 		g.refuseForNow(w, wait)
 		return
 	}
-	g.accept(w, d, address, key)
+	g.accept(w, d, address, key, serializer)
 }
 
 // refuseForNow sends away who comes too often.
@@ -196,7 +197,7 @@ func acceptKey(key string) string {
 
 // accept takes the connection over and starts the session on it. Nothing of
 // the request outlives this call.
-func (g *Gateway) accept(w http.ResponseWriter, d fleet.Device, address, key string) {
+func (g *Gateway) accept(w http.ResponseWriter, d fleet.Device, address, key string, serializer phx.Serializer) {
 	if !g.enter() {
 		g.refuseUpgrade(w, http.StatusServiceUnavailable, reasonUnreachable, "")
 		return
@@ -215,7 +216,7 @@ func (g *Gateway) accept(w http.ResponseWriter, d fleet.Device, address, key str
 		g.metrics.upgrade(http.StatusBadRequest)
 		return
 	}
-	s := g.newSession(conn, d, address)
+	s := g.newSession(conn, d, address, serializer)
 	// The device's session before goes first, so that it never has two.
 	s.open()
 	_ = conn.SetWriteDeadline(time.Now().Add(upgradeTimeout))

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // Bounds of writing to a device. One whose queue is full does not read, and is
@@ -26,6 +28,31 @@ func compile(f ws.Frame) []byte {
 }
 
 func textFrame(payload []byte) []byte { return compile(ws.NewTextFrame(payload)) }
+
+// packedFrame is the frame of a JSON message for devices that speak
+// MessagePack.
+func packedFrame(text []byte) ([]byte, error) {
+	packed, err := phx.AppendPacked(nil, text)
+	if err != nil {
+		return nil, err
+	}
+	return compile(ws.NewBinaryFrame(packed)), nil
+}
+
+// say sends a JSON message in the encoding of the connection. It may wait for
+// the network.
+func (s *session) say(text []byte) {
+	if s.serializer != phx.MessagePack {
+		s.send(textFrame(text))
+		return
+	}
+	frame, err := packedFrame(text)
+	if err != nil {
+		s.g.log.Error("a message is not fit for its device", "device", s.identifier, "error", err)
+		return
+	}
+	s.send(frame)
+}
 
 // append queues a frame. The caller holds mu.
 func (s *session) append(frame []byte) {

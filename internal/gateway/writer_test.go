@@ -13,6 +13,7 @@ import (
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/control"
 	"github.com/ganglion-iot/ganglion/internal/store"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // known makes a device without connecting it.
@@ -27,7 +28,7 @@ func (p *platform) known(identifier string) fleet.Device {
 func (p *platform) idle(d fleet.Device) *session {
 	ours, theirs := net.Pipe()
 	p.t.Cleanup(func() { _, _ = ours.Close(), theirs.Close() })
-	return p.gateway.newSession(ours, d, "192.0.2.1")
+	return p.gateway.newSession(ours, d, "192.0.2.1", phx.JSON)
 }
 
 // batches counts the transactions of the writer.
