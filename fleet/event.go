@@ -59,6 +59,7 @@ const (
 	ReportProgress     ReportKind = "progress"     // fwup_progress
 	ReportValidated    ReportKind = "validated"    // firmware_validated
 	ReportDisconnected ReportKind = "disconnected" // the connection ended
+	ReportPolled       ReportKind = "polled"       // asked for updates without a connection; the store already knows
 )
 
 // DeviceReport is what a device told, on its way from the gateway to the
@@ -70,7 +71,7 @@ type DeviceReport struct {
 	DeviceID  int64      `json:"device"`
 	At        time.Time  `json:"at"`
 
-	RunningUUID     string           `json:"running,omitempty"`     // joined: firmware it runs
+	RunningUUID     string           `json:"running,omitempty"`     // joined, polled: firmware it runs
 	DownloadingUUID string           `json:"downloading,omitempty"` // joined: currently_downloading_uuid
 	Validation      ValidationStatus `json:"validation,omitempty"`  // joined
 	AutoReverted    bool             `json:"reverted,omitempty"`    // joined

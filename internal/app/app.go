@@ -246,6 +246,7 @@ func (s *Server) openControl(ctx context.Context) error {
 func (s *Server) openGateway(context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Control: s.control, Store: s.store, Bus: s.bus, Node: s.config.Node, Logger: s.log, Metrics: s.metrics,
+		Offers: s.rollout,
 	})
 	conf, err := s.deviceTLS()
 	if err != nil {

@@ -183,6 +183,7 @@ var unscoped = map[string]string{
 	"DeviceByCertificate":  "authenticates devices",
 	"FirmwarePublicKeys":   "the gateway asks it for an authenticated device; the keys are public",
 	"UpdatePayload":        "the rollout and PushFirmware make messages with it; the org is an argument",
+	"UpdateOffer":          "the rollout answers polls with it, and UpdatePayload is made of it; the org is an argument",
 }
 
 // TestEveryMethodIsInATable compares the tables with the methods there are.

@@ -33,20 +33,31 @@ type updateMetadata struct {
 	Misc          *string `json:"misc"`
 }
 
+// UpdateOffer returns the firmware with the id, and an address that works for
+// a day, for a device that polls.
+func (c *Control) UpdateOffer(ctx context.Context, orgID, firmwareID int64) (o fleet.PollOffer, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) (err error) {
+		o.Firmware, err = tx.Firmware(fleet.SystemScope("update message").In(orgID), firmwareID)
+		return err
+	})
+	if err == nil {
+		o.URL = c.downloadURL(o.Firmware)
+	}
+	return o, err
+}
+
 // UpdatePayload is the update message for a firmware: with an address that
 // works for a day, and the checksums of the file. Group 0 is an operator's
 // push. The rollout engine sends the same message to many devices.
 func (c *Control) UpdatePayload(ctx context.Context, orgID int64, f fleet.Firmware, groupID int64) (json.RawMessage, error) {
 	// The firmware of a release is read in short; parts come after the upload.
-	err := c.store.View(ctx, func(tx *store.Tx) (err error) {
-		f, err = tx.Firmware(fleet.SystemScope("update message").In(orgID), f.ID)
-		return err
-	})
+	o, err := c.UpdateOffer(ctx, orgID, f.ID)
 	if err != nil {
 		return nil, err
 	}
+	f = o.Firmware
 	p := updatePayload{
-		UpdateAvailable: true, FirmwareURL: c.downloadURL(f), Size: f.Size, Checksum: strings.ToUpper(f.SHA256),
+		UpdateAvailable: true, FirmwareURL: o.URL, Size: f.Size, Checksum: strings.ToUpper(f.SHA256),
 		PartialsChecksums: make([]string, len(f.PartSHA256)),
 		FirmwareMeta: updateMetadata{
 			UUID: f.UUID, Version: f.Version, Product: f.Product, Platform: f.Platform, Architecture: f.Architecture,

@@ -81,6 +81,11 @@ func text(raw json.RawMessage, limit int) string {
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
 		return ""
 	}
+	return clean(s, limit)
+}
+
+// clean is s without zero bytes, cut to limit bytes.
+func clean(s string, limit int) string {
 	s = strings.ReplaceAll(s, "\x00", "")
 	if len(s) <= limit {
 		return s

@@ -31,6 +31,9 @@ type Options struct {
 	Metrics prometheus.Registerer // nil: numbers are kept and not shown
 	Clock   fleet.Clock
 
+	// Offers answers devices that poll. nil: none is served.
+	Offers Offers
+
 	// Redirect is where any path is sent that is not for devices, such as a
 	// browser's. "": the project's pages.
 	Redirect string
@@ -52,10 +55,23 @@ type Options struct {
 	WaitingAuthentications int
 	AuthenticationTimeout  time.Duration
 
+	// Polls is how many may be answered at once; as many as WaitingPolls more
+	// wait, at most AuthenticationTimeout. 0: 256 and 4,096.
+	Polls, WaitingPolls int
+
 	// DrainBatch devices are sent away at a time, with DrainInterval between
 	// batches. 0: 1,000; 1 s.
 	DrainBatch    int
 	DrainInterval time.Duration
+}
+
+// Offers decides what a device that polls is told. Package rollout implements
+// it.
+type Offers interface {
+	// Poll follows a report of kind ReportPolled, once the store knows what the
+	// device said about itself, and returns the answer. It fails with NotFound
+	// for a device that was deleted.
+	Poll(ctx context.Context, r fleet.DeviceReport) (fleet.PollAnswer, error)
 }
 
 // defaultRedirect is where people learn what this server is.
@@ -85,6 +101,8 @@ type Gateway struct {
 	addresses *auth.Limiter
 	devices   *auth.Limiter // by id
 	admission *admission
+	offers    Offers
+	polls     *admission
 	registry  *registry
 	writer    *writer
 	metrics   *metrics
@@ -95,7 +113,7 @@ type Gateway struct {
 
 	mu       sync.Mutex
 	draining bool
-	live     sync.WaitGroup // the readers of all sessions
+	live     sync.WaitGroup // the readers of all sessions, and polls
 }
 
 // New makes a gateway. Its handlers may serve at once; what they note is
@@ -107,6 +125,8 @@ func New(o Options) *Gateway {
 		addresses: auth.NewLimiter(or(o.AddressRate, 500), time.Second, or(o.AddressBurst, 10_000), limiterAddresses),
 		admission: newAdmission(or(o.Authentications, 16*runtime.GOMAXPROCS(0)), or(o.WaitingAuthentications, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
 		devices:   auth.NewLimiter(or(o.DeviceRate, 30), time.Minute, or(o.DeviceBurst, 60), limiterDevices),
+		offers:    o.Offers,
+		polls:     newAdmission(or(o.Polls, 256), or(o.WaitingPolls, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
 		registry:  newRegistry(),
 		flushers:  make(chan struct{}, maxFlushers),
 

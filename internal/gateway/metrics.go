@@ -12,6 +12,7 @@ import (
 // device's.
 type metrics struct {
 	upgrades       *prometheus.CounterVec
+	polls          *prometheus.CounterVec
 	messages       *prometheus.CounterVec
 	ignored        *prometheus.CounterVec
 	closes         *prometheus.CounterVec
@@ -34,6 +35,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 	}
 	m := &metrics{
 		upgrades:       prometheus.NewCounterVec(counter("upgrades_total", "Answers to upgrades of devices, by HTTP status."), []string{"status"}),
+		polls:          prometheus.NewCounterVec(counter("polls_total", "Answers to devices that poll, by HTTP status."), []string{"status"}),
 		messages:       prometheus.NewCounterVec(counter("messages_total", "Messages of devices that were understood, by event."), []string{"event"}),
 		ignored:        prometheus.NewCounterVec(counter("ignored_messages_total", "Messages of devices that were ignored, by reason."), []string{"reason"}),
 		closes:         prometheus.NewCounterVec(counter("closes_total", "Connections closed by the server, by close code."), []string{"code"}),
@@ -50,12 +52,13 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ganglion", Subsystem: "gateway", Name: "devices", Help: "Devices connected to this node.",
 	}, func() float64 { return float64(g.Count()) })
-	r.MustRegister(connected, m.upgrades, m.messages, m.ignored, m.closes, m.pushes, m.throttled, m.lostReports,
+	r.MustRegister(connected, m.upgrades, m.polls, m.messages, m.ignored, m.closes, m.pushes, m.throttled, m.lostReports,
 		m.authentication, m.batches, m.writes)
 	return m
 }
 
 func (m *metrics) upgrade(status int)   { m.upgrades.WithLabelValues(strconv.Itoa(status)).Inc() }
+func (m *metrics) poll(status int)      { m.polls.WithLabelValues(strconv.Itoa(status)).Inc() }
 func (m *metrics) message(event string) { m.messages.WithLabelValues(event).Inc() }
 func (m *metrics) ignore(reason string) { m.ignored.WithLabelValues(reason).Inc() }
 

@@ -37,6 +37,8 @@ func (g *Gateway) Handler() http.Handler {
 			g.serveSocket(w, r, true)
 		case "/status/alive", "/status/_health", "/status/health", "/status/healthy":
 			g.serveAlive(w, r)
+		case "/device/me", "/device/update":
+			g.servePoll(w, r)
 		default:
 			w.Header().Set("Location", g.redirect)
 			w.WriteHeader(http.StatusMovedPermanently)
@@ -78,10 +80,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request, certificat
 		g.refuseUpgrade(w, http.StatusForbidden, "", "")
 		return
 	}
-	address, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		address = r.RemoteAddr
-	}
+	address := addressOf(r)
 	if ok, wait := g.addresses.Allow(address, g.clock.Now()); !ok {
 		g.refuseForNow(w, wait)
 		return
@@ -103,6 +102,15 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request, certificat
 		return
 	}
 	g.accept(w, d, address, key, serializer)
+}
+
+// addressOf is the address a request came from, without the port.
+func addressOf(r *http.Request) string {
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return address
 }
 
 // refuseForNow sends away who comes too often.

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/store"
 )
@@ -31,6 +33,7 @@ type pending struct {
 	identifier string
 	groupID    int64
 	presence   bool
+	polled     bool // it has no connection of its own; see notePoll
 }
 
 // batch is what is written in one transaction, and told after it.
@@ -91,6 +94,30 @@ func (w *writer) note(s *session, n note) {
 	}
 }
 
+// notePoll takes down that a device without a connection asked, what it said
+// about itself, nil if nothing, and a report, if any. A device that is
+// connected here has said more on its connection: of its polls nothing is
+// kept but the report. The note waits for the next flush.
+func (w *writer) notePoll(d fleet.Device, address string, state *store.DeviceState, report *fleet.DeviceReport) {
+	now := w.g.clock.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.g.registry.get(d.ID) == nil {
+		// A connection that has ended already: it takes the row only if nothing
+		// is connected elsewhere.
+		w.merge(&pending{
+			ConnectionChange: store.ConnectionChange{Device: state, Connection: fleet.Connection{
+				DeviceID: d.ID, OrgID: d.OrgID, ProductID: d.ProductID, UUID: uuid.NewString(), Node: w.g.node, Status: fleet.Disconnected,
+				Address: address, EstablishedAt: now, LastSeenAt: now, DisconnectedAt: now, Reason: reasonPolls,
+			}},
+			identifier: d.Identifier, groupID: d.GroupID, polled: true,
+		})
+	}
+	if report != nil {
+		w.report(*report)
+	}
+}
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -111,6 +138,12 @@ func (w *writer) merge(p *pending) {
 func (p *pending) over(before *pending) {
 	if p.Connection.UUID == before.Connection.UUID {
 		p.Opened = p.Opened || before.Opened
+	}
+	if p.polled && !before.polled {
+		// How the device's connection ended must be written too.
+		c := before.Connection
+		c.LastSeenAt = p.Connection.LastSeenAt
+		p.Connection, p.Opened, p.polled = c, before.Opened, false
 	}
 	p.presence = p.presence || before.presence
 	switch d := p.Device; {

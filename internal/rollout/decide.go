@@ -14,6 +14,9 @@ type Settings struct {
 	ProgressTimeout time.Duration // no progress while downloading or applying: lost
 	RebootTimeout   time.Duration // away to restart, or not validated: lost
 	Tick            time.Duration // how often every group is evaluated without a reason
+
+	PollTimeout  time.Duration // offered to a device that polls, not installed by then: expired
+	PollInterval time.Duration // how often a device should poll
 }
 
 // Defaults and limits.
@@ -22,6 +25,11 @@ const (
 	DefaultProgressTimeout = 10 * time.Minute
 	DefaultRebootTimeout   = 10 * time.Minute
 	DefaultTick            = time.Minute
+
+	// DefaultPollTimeout is for a download, the installation, the restart and
+	// the wait for the poll after it: nothing is heard of a device meanwhile.
+	DefaultPollTimeout  = time.Hour
+	DefaultPollInterval = 10 * time.Minute
 
 	// MaxProving bounds how long a device may come and go without ever staying
 	// for the hold time.
@@ -44,6 +52,8 @@ func (s Settings) withDefaults() Settings {
 		{&s.ProgressTimeout, DefaultProgressTimeout},
 		{&s.RebootTimeout, DefaultRebootTimeout},
 		{&s.Tick, DefaultTick},
+		{&s.PollTimeout, DefaultPollTimeout},
+		{&s.PollInterval, DefaultPollInterval},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.def
@@ -86,6 +96,8 @@ func Decide(a fleet.UpdateAttempt, r fleet.DeviceReport, s Settings, hold time.D
 	switch r.Kind {
 	case fleet.ReportJoined:
 		d.joined(r, s, hold, now)
+	case fleet.ReportPolled:
+		d.polled(r, s, now)
 	case fleet.ReportStatus:
 		d.status(r, s, now)
 	case fleet.ReportProgress:
@@ -134,6 +146,28 @@ func (d *Decision) joined(r fleet.DeviceReport, s Settings, hold time.Duration, 
 		d.finish(fleet.AttemptReverted, "fell back to the firmware it ran before", now)
 	default:
 		d.finish(fleet.AttemptFailed, "restarted before finishing", now)
+	}
+}
+
+// polled: a device that does not stay connected can prove itself only by
+// asking again from the intended firmware. Asking again from the one it had
+// tells nothing: it may be downloading, or wait for its owner.
+func (d *Decision) polled(r fleet.DeviceReport, s Settings, now time.Time) {
+	a := &d.Attempt
+	if !r.At.After(a.OfferedAt) || r.RunningUUID == "" {
+		return
+	}
+	switch {
+	case r.RunningUUID == a.TargetUUID:
+		d.move(fleet.AttemptProving, s, now)
+		d.finish(fleet.AttemptSucceeded, "", now)
+	case a.State == fleet.AttemptRebooting || a.State == fleet.AttemptProving:
+		d.finish(fleet.AttemptReverted, "came back on the firmware it ran before", now)
+		if r.RunningUUID != a.SourceUUID {
+			a.Reason = clip("came back on another firmware, " + r.RunningUUID)
+		}
+	case a.SourceUUID != "" && r.RunningUUID != a.SourceUUID:
+		d.finish(fleet.AttemptReverted, "runs another firmware now, "+r.RunningUUID, now)
 	}
 }
 
@@ -215,7 +249,7 @@ func Due(a fleet.UpdateAttempt, dev fleet.Device, s Settings, hold time.Duration
 	case fleet.AttemptProving:
 		d.prove(dev, s, hold, now)
 	case fleet.AttemptOffered:
-		d.finish(fleet.AttemptExpired, "no response to the offer within "+s.OfferTimeout.String(), now)
+		d.finish(fleet.AttemptExpired, "no response to the offer within "+a.DeadlineAt.Sub(a.OfferedAt).Round(time.Second).String(), now)
 	case fleet.AttemptRebooting:
 		d.finish(fleet.AttemptLost, "did not come back within "+s.RebootTimeout.String(), now)
 	default:

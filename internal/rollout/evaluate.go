@@ -138,7 +138,7 @@ func (e *Engine) offerAndTell(ctx context.Context, g fleet.DeploymentGroup, payl
 	var added []fleet.UpdateAttempt
 	var nodes map[int64]string
 	err = e.store.Update(ctx, func(tx *store.Tx) (err error) {
-		added, nodes, changed, err = e.offer(tx, g, ids)
+		added, nodes, changed, err = e.offer(tx, g, ids, Eligible, e.settings.OfferTimeout)
 		return err
 	})
 	if err != nil {
@@ -150,8 +150,9 @@ func (e *Engine) offerAndTell(ctx context.Context, g fleet.DeploymentGroup, payl
 
 func groupLease(id int64) string { return "rollout/" + strconv.FormatInt(id, 10) }
 
-// offer is the transaction of a batch.
-func (e *Engine) offer(tx *store.Tx, g fleet.DeploymentGroup, ids []int64) (added []fleet.UpdateAttempt, nodes map[int64]string, changed bool, err error) {
+// offer is the transaction of a batch: of those devices that are eligible. They
+// have until timeout to answer.
+func (e *Engine) offer(tx *store.Tx, g fleet.DeploymentGroup, ids []int64, eligible eligibility, timeout time.Duration) (added []fleet.UpdateAttempt, nodes map[int64]string, changed bool, err error) {
 	lease := groupLease(g.ID)
 	token, held, err := tx.AcquireLease(lease, e.node, leaseTime)
 	if err != nil {
@@ -177,8 +178,8 @@ func (e *Engine) offer(tx *store.Tx, g fleet.DeploymentGroup, ids []int64) (adde
 		return nil, nil, false, err
 	}
 	now := e.clock.Now()
-	if batch := NextBatch(g, open, devices, now); len(batch) > 0 {
-		added, err = tx.OfferRelease(lease, token, e.attempt(g, now), batch)
+	if batch := nextBatch(g, open, devices, now, eligible); len(batch) > 0 {
+		added, err = tx.OfferRelease(lease, token, e.attempt(g, now, timeout), batch)
 		if err != nil {
 			return nil, nil, false, err
 		}
@@ -190,11 +191,11 @@ func (e *Engine) offer(tx *store.Tx, g fleet.DeploymentGroup, ids []int64) (adde
 	return added, nodes, false, tx.ReleaseLease(lease, e.node)
 }
 
-func (e *Engine) attempt(g fleet.DeploymentGroup, now time.Time) fleet.UpdateAttempt {
+func (e *Engine) attempt(g fleet.DeploymentGroup, now time.Time, timeout time.Duration) fleet.UpdateAttempt {
 	f := g.Release.Firmware
 	return fleet.UpdateAttempt{
 		OrgID: g.OrgID, ProductID: g.ProductID, GroupID: g.ID, ReleaseID: g.ReleaseID, FirmwareID: f.ID, TargetUUID: f.UUID,
-		Bytes: f.Size, OfferedAt: now, DeadlineAt: now.Add(e.settings.OfferTimeout),
+		Bytes: f.Size, OfferedAt: now, DeadlineAt: now.Add(timeout),
 	}
 }
 
@@ -204,13 +205,20 @@ func (e *Engine) tellOffers(g fleet.DeploymentGroup, payload json.RawMessage, ad
 		return
 	}
 	byNode := map[string][]int64{}
-	progress := make([]fleet.Progress, len(added))
-	for i, a := range added {
+	for _, a := range added {
 		byNode[nodes[a.DeviceID]] = append(byNode[nodes[a.DeviceID]], a.DeviceID)
-		progress[i] = progressOf(a)
 	}
 	for node, ids := range byNode {
 		e.send(node, ids, payload)
+	}
+	e.tellOpened(g, added)
+}
+
+// tellOpened tells of new attempts who watches, and the watch of deadlines.
+func (e *Engine) tellOpened(g fleet.DeploymentGroup, added []fleet.UpdateAttempt) {
+	progress := make([]fleet.Progress, len(added))
+	for i, a := range added {
+		progress[i] = progressOf(a)
 	}
 	e.lookAtDeadlines()
 	e.tellProgress(progress)

@@ -85,7 +85,7 @@ func (e *Engine) report(ctx context.Context, list []fleet.DeviceReport) error {
 }
 
 // report reads the open attempts of the devices with open and decides, report
-// by report; devices that joined get their group.
+// by report; devices that joined or polled get their group.
 func (l *ledger) report(list []fleet.DeviceReport, open func(fleet.Scope, []int64) ([]fleet.UpdateAttempt, error)) error {
 	attempts, err := open(l.e.scope, reporters(list, func(fleet.DeviceReport) bool { return true }))
 	if err != nil {
@@ -94,19 +94,23 @@ func (l *ledger) report(list []fleet.DeviceReport, open func(fleet.Scope, []int6
 	if err := l.take(attempts); err != nil {
 		return err
 	}
+	// The word of a device that joined or polled decides about its group too.
+	present := reporters(list, func(r fleet.DeviceReport) bool { return r.Kind == fleet.ReportJoined || r.Kind == fleet.ReportPolled })
+	if err := l.load(present); err != nil {
+		return err
+	}
 	for _, r := range list {
 		if t := l.attempts[r.DeviceID]; t != nil {
+			if r.Kind == fleet.ReportPolled && l.devices[r.DeviceID].Connection.Status == fleet.Connected {
+				continue // it must stay connected to be proven
+			}
 			d := Decide(t.now, r, l.e.settings, l.hold(t.now), l.now)
 			t.follow(d)
 			// An answer after the join shows that the offer arrived.
 			t.resend = t.now.State == fleet.AttemptOffered && (t.resend || d.Resend)
 		}
 	}
-	joined := reporters(list, func(r fleet.DeviceReport) bool { return r.Kind == fleet.ReportJoined })
-	if err := l.load(joined); err != nil {
-		return err
-	}
-	for _, id := range joined {
+	for _, id := range present {
 		if err := l.assign(id, Rejoin); err != nil {
 			return err
 		}
