@@ -87,6 +87,9 @@ type Options struct {
 	// and the system's certificate authorities.
 	TLS    *tls.Config
 	Header http.Header // extra headers of the upgrade request
+	// Serializer is how messages are encoded; 0 means phx.JSON. Only servers
+	// of version 3.0.0 of the protocol know phx.MessagePack.
+	Serializer phx.Serializer
 
 	Slots  Slots
 	Target Target
@@ -120,6 +123,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.TLS == nil {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
+	o.Serializer = orDefault(o.Serializer, phx.JSON)
 	o.Task = orDefault(o.Task, "upgrade")
 	o.Heartbeat = orDefault(o.Heartbeat, DefaultHeartbeat)
 	o.Rejoin = orDefault(o.Rejoin, DefaultRejoin)
@@ -148,6 +152,8 @@ func (o Options) check() error {
 		return errors.New("link: the shared secret needs a key and a secret")
 	case o.Certificate != nil && (len(o.Certificate.Certificate) == 0 || o.Certificate.PrivateKey == nil):
 		return errors.New("link: the certificate is empty or has no key")
+	case o.Serializer > phx.MessagePack:
+		return fmt.Errorf("link: there is no serializer %d", o.Serializer)
 	case o.Slots == nil:
 		return errors.New("link: Slots is needed: it tells which firmware runs")
 	case o.Target == nil:
@@ -201,7 +207,7 @@ func (o Options) endpoint() (*url.URL, error) {
 	if o.Certificate == nil {
 		path = "/device-socket/websocket"
 	}
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path, RawQuery: "vsn=2.0.0"}, nil
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path, RawQuery: "vsn=" + o.Serializer.Version()}, nil
 }
 
 func (d Download) withDefaults(base *tls.Config) Download {

@@ -61,11 +61,18 @@ func (p *peer) serve(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	defer close(c.gone)
 	p.conns <- c
 	for {
-		_, data, err := ws.Read(context.Background())
+		kind, data, err := ws.Read(context.Background())
 		if err != nil {
 			return
 		}
-		m, err := phx.DecodeJSON(bytes.Clone(data))
+		decode, want := phx.DecodeJSON, websocket.MessageText
+		if c.packed() {
+			decode, want = phx.DecodeMessagePack, websocket.MessageBinary
+		}
+		if kind != want {
+			t.Errorf("the device sent a frame of kind %v", kind)
+		}
+		m, err := decode(bytes.Clone(data))
 		switch {
 		case err != nil:
 			t.Errorf("the device sent %q: %v", data, err)
@@ -81,7 +88,19 @@ func (p *peer) serve(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// packed reports whether the device speaks MessagePack.
+func (c *peerConn) packed() bool { return c.request.URL.Query().Get("vsn") == "3.0.0" }
+
+// send sends a JSON message in the encoding of the connection.
 func (c *peerConn) send(frame string) {
+	if c.packed() {
+		b, err := phx.AppendPacked(nil, []byte(frame))
+		if err != nil {
+			c.t.Errorf("%s: %v", frame, err)
+		}
+		_ = c.ws.Write(context.Background(), websocket.MessageBinary, b)
+		return
+	}
 	// A device that hung up meanwhile shows elsewhere.
 	_ = c.ws.Write(context.Background(), websocket.MessageText, []byte(frame))
 }

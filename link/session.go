@@ -28,6 +28,7 @@ const (
 type session struct {
 	ctx  context.Context // ends with the connection
 	conn *websocket.Conn
+	kind websocket.MessageType // of all frames, both ways
 
 	mu     sync.Mutex // guards client and the order of writes
 	client *phx.Client
@@ -60,7 +61,10 @@ func (l *Link) connect(ctx context.Context) error {
 	defer conn.CloseNow()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{ctx: ctx, conn: conn, client: phx.NewClient(l.opts.Heartbeat, time.Now())}
+	s := &session{ctx: ctx, conn: conn, client: phx.NewClient(l.opts.Heartbeat, time.Now()), kind: websocket.MessageText}
+	if l.opts.Serializer == phx.MessagePack {
+		s.client.Serializer, s.kind = phx.MessagePack, websocket.MessageBinary
+	}
 	if err := s.join(l.joinParams(running)); err != nil {
 		return err
 	}
@@ -128,7 +132,7 @@ func (l *Link) receive(ctx context.Context, s *session, running Running, frame [
 		l.opts.Logger.Warn("message not understood", "error", err)
 		return false, nil
 	}
-	if in.Message.Topic != phx.TopicDevice {
+	if in.Message.Topic != phx.TopicDevice || in.Message.Binary {
 		return false, nil
 	}
 	switch in.Kind {
@@ -165,14 +169,14 @@ func (l *Link) event(s *session, running Running, m phx.Message) {
 	}
 }
 
-// read passes text frames on until the connection ends.
+// read passes frames of the session's kind on until the connection ends.
 func (s *session) read(frames chan<- []byte) error {
 	for {
 		kind, data, err := s.conn.Read(s.ctx)
 		if err != nil {
 			return fmt.Errorf("connection lost: %w", err)
 		}
-		if kind != websocket.MessageText {
+		if kind != s.kind {
 			continue
 		}
 		select {
@@ -233,7 +237,7 @@ func (s *session) beat() error {
 func (s *session) write(frame []byte) error {
 	ctx, cancel := context.WithTimeout(s.ctx, writeTimeout)
 	defer cancel()
-	return s.conn.Write(ctx, websocket.MessageText, frame)
+	return s.conn.Write(ctx, s.kind, frame)
 }
 
 // dial upgrades, at the place of the last redirect first. After a failure the
@@ -260,7 +264,7 @@ func (l *Link) dial(ctx context.Context) (*websocket.Conn, error) {
 		if redirects == maxRedirects {
 			return nil, fmt.Errorf("stopped after %d redirects", redirects)
 		}
-		if at, err = redirected(at, resp.Header.Get("Location")); err != nil {
+		if at, err = redirected(at, resp.Header.Get("Location"), l.opts.Serializer); err != nil {
 			return nil, err
 		}
 	}
@@ -294,8 +298,9 @@ func (l *Link) upgrade(ctx context.Context, at *url.URL) (*websocket.Conn, *http
 }
 
 // redirected is where a redirect leads: http stands for ws and https for wss.
-// It never leads away from TLS, as a device signs again for the new place.
-func redirected(from *url.URL, location string) (*url.URL, error) {
+// It never leads away from TLS, as a device signs again for the new place, nor
+// to another version: both ends must speak the same.
+func redirected(from *url.URL, location string, serializer phx.Serializer) (*url.URL, error) {
 	if location == "" {
 		return nil, errors.New("a redirect without a location")
 	}
@@ -316,8 +321,8 @@ func redirected(from *url.URL, location string) (*url.URL, error) {
 		return nil, fmt.Errorf("a redirect to %q, which is not protected by TLS", location)
 	}
 	q := to.Query()
-	if !q.Has("vsn") {
-		q.Set("vsn", "2.0.0")
+	if vsn := serializer.Version(); q.Get("vsn") != vsn {
+		q.Set("vsn", vsn)
 		to.RawQuery = q.Encode()
 	}
 	return to, nil

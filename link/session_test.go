@@ -16,6 +16,7 @@ import (
 
 	"github.com/ganglion-iot/ganglion/fwup"
 	"github.com/ganglion-iot/ganglion/nh1"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 func TestJoinTellsWhatRuns(t *testing.T) {
@@ -310,10 +311,14 @@ func TestRedirectStaysWithinTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if to, err := redirected(from, plain.URL); err == nil {
+	if to, err := redirected(from, plain.URL, phx.JSON); err == nil {
 		t.Errorf("went to %s", to)
 	}
-	if to, err := redirected(from, "https://other:4001/x"); err != nil || to.String() != "wss://other:4001/x?vsn=2.0.0" {
+	if to, err := redirected(from, "https://other:4001/x", phx.JSON); err != nil || to.String() != "wss://other:4001/x?vsn=2.0.0" {
+		t.Errorf("went to %s, %v", to, err)
+	}
+	// The version is the device's, whatever the place says.
+	if to, err := redirected(from, "https://other:4001/x?vsn=2.0.0", phx.MessagePack); err != nil || to.String() != "wss://other:4001/x?vsn=3.0.0" {
 		t.Errorf("went to %s, %v", to, err)
 	}
 }
