@@ -28,7 +28,7 @@ var layers = map[string][]string{
 	"fwup/fwupcli":     {"fwup", "internal/version"},
 	"fwup/faultdevice": {"fwup"},
 	"link":             {"phx", "nh1", "fwup", "elixirver"},
-	"link/agent":       {"link", "fwup", "internal/version"},
+	"link/agent":       {"link", "phx", "fwup", "internal/version"},
 
 	"internal/version": {},
 	"internal/store":   {"fleet"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ganglion-iot/ganglion/fwup"
 	"github.com/ganglion-iot/ganglion/link"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // Config is the agent's file. Every key has a default but host, one way to
@@ -69,7 +70,24 @@ type Config struct {
 		Heartbeat      duration `toml:"heartbeat"`
 		WaitForNetwork *bool    `toml:"wait_for_network"` // default true
 		ValidateWithin duration `toml:"validate_within"`
+
+		Serializer serializer `toml:"serializer"` // json, which is the default, or msgpack
 	} `toml:"connection"`
+}
+
+// serializer reads the name of an encoding out of TOML.
+type serializer struct{ phx.Serializer }
+
+func (s *serializer) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "json":
+		s.Serializer = phx.JSON
+	case "msgpack":
+		s.Serializer = phx.MessagePack
+	default:
+		return fmt.Errorf("%q is not a serializer: json and msgpack are", text)
+	}
+	return nil
 }
 
 // duration reads "30s" or "5m" out of TOML.
@@ -130,7 +148,8 @@ func ReadConfig(name string) (Config, error) {
 func (c Config) Options() (link.Options, error) {
 	o := link.Options{
 		Host: c.Host, Task: c.Firmware.Task, CacheDir: c.Firmware.CacheDir, RequestKeys: c.Firmware.RequestKeys,
-		Heartbeat: c.Connection.Heartbeat.Duration, ValidateWithin: c.Connection.ValidateWithin.Duration,
+		Serializer: c.Connection.Serializer.Serializer,
+		Heartbeat:  c.Connection.Heartbeat.Duration, ValidateWithin: c.Connection.ValidateWithin.Duration,
 		WaitForNetwork: c.Connection.WaitForNetwork == nil || *c.Connection.WaitForNetwork,
 	}
 	if c.Host == "" {

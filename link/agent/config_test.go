@@ -16,6 +16,7 @@ import (
 
 	"github.com/ganglion-iot/ganglion/fwup"
 	"github.com/ganglion-iot/ganglion/link"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // place is a directory with the files a configuration may name.
@@ -144,6 +145,7 @@ validate = ["self-test"]
 heartbeat = "20s"
 wait_for_network = false
 validate_within = "7m"
+serializer = "msgpack"
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +166,7 @@ validate_within = "7m"
 		{"firmware.cache_dir", o.CacheDir == "/data/link"},
 		{"uboot_env", o.Slots == link.UBootSlots{Path: "/dev/mtd0", Location: fwup.UBootEnvLocation{Offset: 1024, Size: 8192, Redundant: 16384}}},
 		{"hooks", c.Hooks.Reboot[1] == "-r" && c.Hooks.Identify[0] == "blink" && c.Hooks.Validate[0] == "self-test"},
-		{"connection", o.Heartbeat == 20*time.Second && !o.WaitForNetwork && o.ValidateWithin == 7*time.Minute},
+		{"connection", o.Heartbeat == 20*time.Second && !o.WaitForNetwork && o.ValidateWithin == 7*time.Minute && o.Serializer == phx.MessagePack},
 	} {
 		if !check.good {
 			t.Errorf("%s was not taken over: %+v", check.key, o)
@@ -235,6 +237,7 @@ func TestWrongConfigsNameTheirKey(t *testing.T) {
 		{"key that is none", swap("[uboot_env]", "public_keys = [\"abc\"]\n[uboot_env]"), "firmware.public_keys[0]"},
 		{"no key file", swap("[uboot_env]", "public_keys = [\"DIR/fw.pub\", \"DIR/none\"]\n[uboot_env]"), "firmware.public_keys[1]"},
 		{"duration", minimal + "[connection]\nheartbeat = \"soon\"\n", `"soon" is not a duration`},
+		{"serializer", minimal + "[connection]\nserializer = \"xml\"\n", `"xml" is not a serializer`},
 		{"negative duration", minimal + "[connection]\nvalidate_within = \"-1s\"\n", "is not a duration"},
 		{"no size", swap("size = 16384", ""), "uboot_env.size: missing"},
 		{"negative offset", minimal + "offset = -1\n", "must not be negative"},
