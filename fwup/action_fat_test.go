@@ -19,6 +19,7 @@ func random(seed uint64, size int) []byte {
 // TestFATInSteps changes a file system again and again, with holes in what is
 // free, so that files lie in pieces.
 func TestFATInSteps(t *testing.T) {
+	t.Parallel()
 	small, middle, large := random(1, 1024), random(2, 150000), random(3, 15000000)
 	archive := build(t, `
 define(OFF, 63)

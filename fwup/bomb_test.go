@@ -41,6 +41,7 @@ func bomb(t *testing.T, start, more, task string) []byte {
 // TestBombsAreCut sees that a member which unpacks to more than it declares is
 // not unpacked to its end, whether it is a delta or not needed at all.
 func TestBombsAreCut(t *testing.T) {
+	t.Parallel()
 	const use = "task \"complete\" {\non-resource \"x\" {\ndelta-source-raw-offset=0\ndelta-source-raw-count=8\nfunlist={2,raw_write,100}\n}\n}\n"
 	for name, b := range map[string][]byte{
 		"a member that is skipped": bomb(t, "", "\x00", "task \"complete\" {\n}\n"),

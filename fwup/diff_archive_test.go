@@ -108,6 +108,7 @@ func repackLong(tb testing.TB, archive []byte) []byte {
 
 // TestDiffShapes makes deltas of archives that other programs wrote.
 func TestDiffShapes(t *testing.T) {
+	t.Parallel()
 	source, target := manyFirmware(t)
 	stored := func(z *zip.Writer, name string, content []byte) error {
 		w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})

@@ -169,6 +169,7 @@ func TestDiskCipherOptions(t *testing.T) {
 // TestRawWriteEncrypted writes content that starts, has holes and ends
 // anywhere. What is not written stays as it is.
 func TestRawWriteEncrypted(t *testing.T) {
+	t.Parallel()
 	data := random(21, 400_000)
 	for _, l := range []layout{
 		{400_000}, {0, 1024, 400_000}, {512, 512, 1024, 4096, 398_464}, {200_000, 112, 200_000}, {399_999, 1, 1}, {400_000, 1000},

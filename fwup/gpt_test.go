@@ -228,6 +228,7 @@ func TestBackupIsFound(t *testing.T) {
 // TestGPTPowerCuts cuts the power at every write while one table replaces
 // another. Whatever the disk is left with, it has the old table or the new one.
 func TestGPTPowerCuts(t *testing.T) {
+	t.Parallel()
 	const conf = `block-cache-size-mb = 1
 		file-resource data { contents = "new" }
 		gpt g { guid = ` + anyUUID + `

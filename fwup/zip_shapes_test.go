@@ -73,6 +73,7 @@ func (s zipShape) member(name string, content []byte) []byte {
 // TestMembersOfEveryShape reads two members of each shape. Only a stored member
 // needs to say where it ends.
 func TestMembersOfEveryShape(t *testing.T) {
+	t.Parallel()
 	contents := [][]byte{{}, []byte("a text"), bytes.Repeat([]byte("PK\x07\x08 is no end "), 9000), make([]byte, zipBuffer-30)}
 	end := append(binary.LittleEndian.AppendUint32(nil, sigCentral), make([]byte, 42)...)
 	shapes := 0
@@ -148,6 +149,7 @@ func (endlessZeros) Read(p []byte) (int, error) {
 // TestMoreThan4GiB writes a member whose size needs more than 32 bits, and
 // reads it at the other end of a pipe.
 func TestMoreThan4GiB(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
