@@ -144,19 +144,10 @@ func runFATWrite(c *actionCall) error {
 	if err != nil {
 		return fatError("Can't open file on FAT partition", name, err)
 	}
-	w := fatWriter{c: c, name: name, file: f}
+	w := &zeroFiller{w: fatWriter{c: c, name: name, file: f}}
 	r := c.resource
-	for {
-		data, at, err := r.next()
-		if err != nil {
-			return err
-		}
-		if data == nil {
-			break
-		}
-		if err := w.write(data, at); err != nil {
-			return err
-		}
+	if err := r.each(w.write); err != nil {
+		return err
 	}
 	if r.read == r.layout.dataSize() {
 		if err := w.fill(r.layout.size()); err != nil {
@@ -169,46 +160,26 @@ func runFATWrite(c *actionCall) error {
 	return r.check("fat_write")
 }
 
-// fatWriter writes a resource to a file, its holes as zeros.
+// fatWriter writes to a file. What it writes counts as work.
 type fatWriter struct {
 	c    *actionCall
 	name string
 	file *fat.File
 }
 
-func (w *fatWriter) write(p []byte, at int64) error {
-	if err := w.fill(at); err != nil {
-		return err
+func (w fatWriter) Write(p []byte) (int, error) {
+	if err := w.c.ctx.Err(); err != nil {
+		return 0, err
 	}
-	return w.put(p)
-}
-
-// fill writes zeros up to an offset.
-func (w *fatWriter) fill(to int64) error {
-	for w.file.Size() < to {
-		if err := w.c.ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.put(zeros[:min(int64(len(zeros)), to-w.file.Size())]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// zeros are what holes are filled with.
-var zeros [64 << 10]byte
-
-func (w *fatWriter) put(p []byte) error {
 	n, err := w.file.Write(p)
 	if errors.Is(err, fat.ErrFull) {
-		return fatFull(w.name, len(p), n).because(err)
+		return n, fatFull(w.name, len(p), n).because(err)
 	}
 	if err != nil {
-		return fatError("fat_write can't write", w.name, err)
+		return n, fatError("fat_write can't write", w.name, err)
 	}
 	w.c.meter.add(int64(n))
-	return nil
+	return n, nil
 }
 
 func fatFull(name string, want, got int) *Error {

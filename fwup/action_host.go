@@ -14,24 +14,21 @@ import (
 func (c *actionCall) pour(who string, holesCount bool, write func(p []byte, at int64) error, end func(size int64) error) error {
 	r := c.resource
 	last := int64(0)
-	for {
-		data, at, err := r.next()
-		if err != nil {
+	err := r.each(func(p []byte, at int64) error {
+		if err := write(p, at); err != nil {
 			return err
 		}
-		if data == nil {
-			break
-		}
-		if err := write(data, at); err != nil {
-			return err
-		}
-		next := at + int64(len(data))
+		next := at + int64(len(p))
 		if holesCount {
 			c.meter.add(next - last)
 		} else {
-			c.meter.add(int64(len(data)))
+			c.meter.add(int64(len(p)))
 		}
 		last = next
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if hole := r.layout.endingHole(); hole > 0 && r.read == r.layout.dataSize() {
 		if err := end(r.layout.size()); err != nil {
@@ -50,7 +47,8 @@ type zeroFiller struct {
 	at int64 // where the stream is
 }
 
-var zeroBytes [32 << 10]byte
+// zeroBytes are what holes are filled with.
+var zeroBytes [64 << 10]byte
 
 func (z *zeroFiller) fill(to int64) error {
 	for z.at < to {

@@ -32,21 +32,18 @@ func runRawWrite(c *actionCall) error {
 	}
 	r := c.resource
 	w := blockWriter{cache: c.cache, crypt: crypt, base: block * blockSize}
-	for {
-		data, at, err := r.next()
-		if err != nil {
-			return err
-		}
-		if data == nil {
-			break
-		}
+	err = r.each(func(p []byte, at int64) error {
 		if at > maxBlock*blockSize-block*blockSize {
 			return errOutOfRange
 		}
-		if err := w.write(data, block*blockSize+at); err != nil {
-			return fmt.Errorf("raw_write couldn't write %d bytes to offset %d: %w", len(data), block*blockSize+at, err)
+		if err := w.write(p, block*blockSize+at); err != nil {
+			return fmt.Errorf("raw_write couldn't write %d bytes to offset %d: %w", len(p), block*blockSize+at, err)
 		}
-		c.meter.add(int64(len(data)))
+		c.meter.add(int64(len(p)))
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if hole := r.layout.endingHole(); hole > 0 && r.read == r.layout.dataSize() {
 		// A final hole is made real by a block of zeros at its end, so that a

@@ -78,6 +78,23 @@ func (s *resourceStream) next() ([]byte, int64, error) {
 	return data, at, nil
 }
 
+// each hands the data to take, piece by piece, with where in the resource it
+// belongs. A piece is valid during the call only.
+func (s *resourceStream) each(take func(p []byte, at int64) error) error {
+	for {
+		data, at, err := s.next()
+		if err != nil {
+			return err
+		}
+		if data == nil {
+			return nil
+		}
+		if err := take(data, at); err != nil {
+			return err
+		}
+	}
+}
+
 // fill reads until p is full. Other than io.ReadFull it tells an error that
 // comes with the last bytes: a checksum that is wrong.
 func (s *resourceStream) fill(p []byte) (n int, err error) {

@@ -147,14 +147,8 @@ func verifyResource(m *member, res *resource, strict bool, need *taskNeeds) erro
 			return err
 		}
 	}
-	for {
-		data, _, err := s.next()
-		if err != nil {
-			return err
-		}
-		if data == nil {
-			break
-		}
+	if err := s.each(func([]byte, int64) error { return nil }); err != nil {
+		return err
 	}
 	var more [1]byte
 	n, err := io.ReadFull(s.r, more[:])
