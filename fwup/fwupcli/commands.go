@@ -82,25 +82,35 @@ func (p *program) sign() error {
 		return err
 	}
 	defer in.Close()
-	// The output may be the input, so it is replaced at the end only.
-	temporary := name + ".tmp"
+	err = replaceFile(*o.output, name+".tmp", func(out *os.File) error {
+		err := fwup.Sign(p.ctx, in, out, fwup.SignOptions{PrivateKey: o.privateKey, LookupEnv: os.LookupEnv})
+		return inArchive(err, name, "the beginning")
+	})
+	if err != nil {
+		return err
+	}
+	p.out.result("")
+	return nil
+}
+
+// replaceFile puts what write writes in the place of path, at the end only: the
+// file may be what write reads. Until then it has the temporary name.
+func replaceFile(path, temporary string, write func(out *os.File) error) error {
 	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("error creating '%s': %s", temporary, systemText(err))
 	}
-	err = fwup.Sign(p.ctx, in, out, fwup.SignOptions{PrivateKey: o.privateKey, LookupEnv: os.LookupEnv})
+	err = write(out)
 	if closeErr := out.Close(); err == nil {
 		err = closeErr
 	}
 	if err == nil {
-		err = os.Rename(temporary, *o.output)
+		err = os.Rename(temporary, path)
 	}
 	if err != nil {
 		os.Remove(temporary)
-		return inArchive(err, name, "the beginning")
 	}
-	p.out.result("")
-	return nil
+	return err
 }
 
 // verify checks all of an update.

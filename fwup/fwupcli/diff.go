@@ -30,24 +30,15 @@ func (p *program) diff() error {
 		return err
 	}
 	defer target.Close()
-	// The output may be one of the inputs, so it is replaced at the end only.
-	temporary := *o.output + ".tmp"
-	out, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	var result *fwup.DiffResult
+	err = replaceFile(*o.output, *o.output+".tmp", func(out *os.File) (err error) {
+		result, err = fwup.Diff(p.ctx, source, sourceSize, target, targetSize, out, fwup.DiffOptions{PublicKeys: o.publicKeys, Level: o.level})
+		if err == nil {
+			err = out.Sync()
+		}
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("error creating '%s': %s", temporary, systemText(err))
-	}
-	result, err := fwup.Diff(p.ctx, source, sourceSize, target, targetSize, out, fwup.DiffOptions{PublicKeys: o.publicKeys, Level: o.level})
-	if err == nil {
-		err = out.Sync()
-	}
-	if closeErr := out.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(temporary, *o.output)
-	}
-	if err != nil {
-		os.Remove(temporary)
 		return err
 	}
 	p.out.result(diffTable(result))
