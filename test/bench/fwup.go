@@ -80,22 +80,21 @@ func peakMemory(pid int) float64 {
 
 // paired runs two programs in turn and returns the median of how much longer
 // the first takes, and the most memory each has had.
-func paired(ctx context.Context, dir string, ours, theirs []string) (ratio float64, first, second usage, err error) {
+func paired(ctx context.Context, dir string, ours, theirs []string) (ratio, peak, theirPeak float64, err error) {
 	var ratios []float64
 	for range fwupRounds {
 		a, err := program(ctx, dir, ours...)
 		if err != nil {
-			return 0, first, second, err
+			return 0, 0, 0, err
 		}
 		b, err := program(ctx, dir, theirs...)
 		if err != nil {
-			return 0, first, second, err
+			return 0, 0, 0, err
 		}
 		ratios = append(ratios, a.elapsed/b.elapsed)
-		first.peak, second.peak = max(first.peak, a.peak), max(second.peak, b.peak)
-		first.elapsed, second.elapsed = a.elapsed, b.elapsed
+		peak, theirPeak = max(peak, a.peak), max(theirPeak, b.peak)
 	}
-	return median(ratios), first, second, nil
+	return median(ratios), peak, theirPeak, nil
 }
 
 // fwupPrograms are the paths of what is measured and what it is held against.
@@ -123,37 +122,37 @@ func fwupArchives(ctx context.Context, dir string) (rows []row, err error) {
 	if err := writeBenchConfig(dir, "fwup.conf", "rootfs", 0); err != nil {
 		return nil, err
 	}
-	var made usage
+	var made float64
 	for _, level := range []string{"-1", "-6", "-9"} {
-		ratio, ours, _, err := paired(ctx, dir, []string{fwup, "-c", level, "-f", "fwup.conf", "-o", "full.fw"},
+		ratio, peak, _, err := paired(ctx, dir, []string{fwup, "-c", level, "-f", "fwup.conf", "-o", "full.fw"},
 			[]string{bare, "-child", "deflate" + level, "-data", "rootfs"})
 		if err != nil {
 			return rows, err
 		}
 		rows = append(rows, orientation("create at level "+level[1:]+", time against hash and deflate", ratio, "×", ""))
-		made.peak = max(made.peak, ours.peak)
+		made = max(made, peak)
 	}
-	rows = append(rows, orientation("create, peak memory", made.peak, "MiB", ""))
-	ratio, ours, _, err := paired(ctx, dir, []string{fwup, "-V", "-i", "full.fw"}, []string{bare, "-child", "inflate", "-data", "full.fw"})
+	rows = append(rows, orientation("create, peak memory", made, "MiB", ""))
+	ratio, peak, _, err := paired(ctx, dir, []string{fwup, "-V", "-i", "full.fw"}, []string{bare, "-child", "inflate", "-data", "full.fw"})
 	if err != nil {
 		return rows, err
 	}
-	rows = append(rows, atMost("verify, time against inflate and hash", ratio, "×", 1.2), atMost("verify, peak memory", ours.peak, "MiB", 16))
+	rows = append(rows, atMost("verify, time against inflate and hash", ratio, "×", 1.2), atMost("verify, peak memory", peak, "MiB", 16))
 	apply := []string{fwup, "-a", "-q", "-d", "image", "-t", "complete", "-i"}
-	if ratio, ours, _, err = paired(ctx, dir, append(apply, "full.fw"), []string{bare, "-child", "inflate", "-data", "full.fw"}); err != nil {
+	if ratio, peak, _, err = paired(ctx, dir, append(apply, "full.fw"), []string{bare, "-child", "inflate", "-data", "full.fw"}); err != nil {
 		return rows, err
 	}
-	rows = append(rows, atMost("apply deflated, time against inflate and hash", ratio, "×", 1.5), atMost("apply deflated, peak memory", ours.peak, "MiB", 16))
+	rows = append(rows, atMost("apply deflated, time against inflate and hash", ratio, "×", 1.5), atMost("apply deflated, peak memory", peak, "MiB", 16))
 	if err := storeMembers(filepath.Join(dir, "full.fw"), filepath.Join(dir, "stored.fw")); err != nil {
 		return rows, err
 	}
 	// Nobody can write what he has not checked faster than it can be hashed.
 	const dd = "dd if=rootfs of=image bs=128k conv=notrunc,fsync"
-	ratio, ours, _, err = paired(ctx, dir, append(apply, "stored.fw"), []string{"sh", "-c", "b2sum -l 256 rootfs && " + dd})
+	ratio, peak, _, err = paired(ctx, dir, append(apply, "stored.fw"), []string{"sh", "-c", "b2sum -l 256 rootfs && " + dd})
 	if err != nil {
 		return rows, err
 	}
-	rows = append(rows, atLeast("apply stored, speed against b2sum and dd", 100/ratio, 90), atMost("apply stored, peak memory", ours.peak, "MiB", 16))
+	rows = append(rows, atLeast("apply stored, speed against b2sum and dd", 100/ratio, 90), atMost("apply stored, peak memory", peak, "MiB", 16))
 	ratio, _, _, err = paired(ctx, dir, append(apply, "stored.fw"), []string{"sh", "-c", dd})
 	return append(rows, orientation("apply stored, speed against dd alone", 100/ratio, "%", "")), err
 }
@@ -229,7 +228,7 @@ func fwupDeltas(ctx context.Context, dir string) (rows []row, err error) {
 			return rows, err
 		}
 		name := fmt.Sprintf("patch of 64 MiB with %d %% changes, ", percent)
-		ratio, ours, theirs, err := paired(ctx, dir, []string{bare, "-child", "encode", "-data", dir},
+		ratio, peak, theirPeak, err := paired(ctx, dir, []string{bare, "-child", "encode", "-data", dir},
 			[]string{xdelta, "-e", "-f", "-A", "-S", "-s", "old", "new", "theirs.vcdiff"})
 		if err != nil {
 			return rows, err
@@ -239,14 +238,14 @@ func fwupDeltas(ctx context.Context, dir string) (rows []row, err error) {
 			return rows, err
 		}
 		rows = append(rows, atMost(name+"encoding time against xdelta3", ratio, "×", 1.5), atMost(name+"size against xdelta3", size, "×", 1.1),
-			orientation(name+"encoding, peak memory", ours.peak, "MiB", fmt.Sprintf("xdelta3: %.0f", theirs.peak)))
-		ratio, ours, theirs, err = paired(ctx, dir, []string{bare, "-child", "decode", "-data", dir},
+			orientation(name+"encoding, peak memory", peak, "MiB", fmt.Sprintf("xdelta3: %.0f", theirPeak)))
+		ratio, peak, theirPeak, err = paired(ctx, dir, []string{bare, "-child", "decode", "-data", dir},
 			[]string{xdelta, "-d", "-f", "-s", "old", "theirs.vcdiff", "theirs.new"})
 		if err != nil {
 			return rows, err
 		}
 		rows = append(rows, atMost(name+"decoding time against xdelta3", ratio, "×", 1),
-			orientation(name+"decoding, peak memory", ours.peak, "MiB", fmt.Sprintf("xdelta3: %.0f", theirs.peak)))
+			orientation(name+"decoding, peak memory", peak, "MiB", fmt.Sprintf("xdelta3: %.0f", theirPeak)))
 	}
 	more, err := deltaUpdate(ctx, dir, fwup)
 	return append(rows, more...), err
