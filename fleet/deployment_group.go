@@ -47,7 +47,8 @@ type DeploymentGroup struct {
 	FailureWindow     time.Duration
 	Penalty           time.Duration
 	HoldTime          time.Duration
-	ReleaseID         int64 // current release
+	ConnectingCode    string // run by its devices whenever they connect
+	ReleaseID         int64  // current release
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
 	Revision          int64 // grows with every change; guards against lost updates
@@ -65,6 +66,7 @@ type Release struct {
 	GroupID     int64
 	Number      int // 1, 2, 3 … within the group
 	FirmwareID  int64
+	ArchiveID   int64 // files for its devices beside the firmware; 0: none
 	Description string
 	CreatedBy   int64
 	CreatedAt   time.Time

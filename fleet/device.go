@@ -13,28 +13,42 @@ const (
 	NotValidated      ValidationStatus = "not_validated"
 )
 
+// Admission says whether a device that proved who it is may connect.
+type Admission string
+
+// The admissions.
+const (
+	Admitted    Admission = "admitted"
+	Pending     Admission = "pending"     // registered itself and waits for an operator's approval
+	Quarantined Admission = "quarantined" // two units share its identity, or an operator locked it out
+)
+
 // Device is one unit in the field.
 type Device struct {
-	ID             int64
-	UUID           string
-	OrgID          int64
-	ProductID      int64
-	Identifier     string // unique within the org; 1 to 255 bytes
-	Description    string
-	Tags           []string
-	GroupID        int64 // the deployment group it belongs to; 0: none
-	Firmware       *FirmwareMetadata
-	Validation     ValidationStatus
-	AutoReverted   bool // the device fell back to the firmware before
-	APIVersion     string
-	FwupVersion    string
-	UpdatesEnabled bool
-	BlockedUntil   time.Time // in the penalty box until then; zero: not
-	Failures       int       // failed attempts since the last success
-	Penalties      int       // times in the penalty box since the last success; the back-off grows with it
-	FirstSeenAt    time.Time // zero: never connected
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	ID              int64
+	UUID            string
+	OrgID           int64
+	ProductID       int64
+	Identifier      string // unique within the org; 1 to 255 bytes
+	Description     string
+	Tags            []string
+	GroupID         int64 // the deployment group it belongs to; 0: none
+	Firmware        *FirmwareMetadata
+	Validation      ValidationStatus
+	AutoReverted    bool // the device fell back to the firmware before
+	APIVersion      string
+	FwupVersion     string
+	UpdatesEnabled  bool
+	BlockedUntil    time.Time    // in the penalty box until then; zero: not
+	Failures        int          // failed attempts since the last success
+	Penalties       int          // times in the penalty box since the last success; the back-off grows with it
+	FirstSeenAt     time.Time    // zero: never connected
+	ExtensionsOff   ExtensionSet // switched off for this device although its product has them
+	ConnectingCode  string       // run by the device whenever it connects; after its group's
+	Admission       Admission
+	AdmissionReason string // why it is not admitted, for people
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
 
 	Connection Connection     // filled by reads; zero Status means never seen
 	Attempt    *UpdateAttempt // filled by lists: the open attempt, if any

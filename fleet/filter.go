@@ -47,6 +47,8 @@ type DeviceUpdate struct {
 	Tags           *[]string
 	UpdatesEnabled *bool
 	GroupID        *int64
+	ExtensionsOff  *ExtensionSet
+	ConnectingCode *string
 }
 
 // FirmwareFilter narrows a list of firmware; newest first.
@@ -75,11 +77,14 @@ type DeploymentGroupUpdate struct {
 	FailureWindow     *time.Duration
 	Penalty           *time.Duration
 	HoldTime          *time.Duration
+	ConnectingCode    *string
 }
 
 // ProductUpdate changes a product; nil leaves a field alone.
 type ProductUpdate struct {
 	RequireUniqueFirmwareVersion *bool
+	Extensions                   *ExtensionSet
+	QuarantineClones             *bool
 }
 
 // UpdateAttemptFilter narrows a list of attempts; newest first.

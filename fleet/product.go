@@ -7,8 +7,10 @@ type Product struct {
 	ID                           int64
 	UUID                         string
 	OrgID                        int64
-	Name                         string // unique within the org; 1 to 100 characters; fixed for ever
-	RequireUniqueFirmwareVersion bool   // one firmware per version, platform and architecture
+	Name                         string       // unique within the org; 1 to 100 characters; fixed for ever
+	RequireUniqueFirmwareVersion bool         // one firmware per version, platform and architecture
+	Extensions                   ExtensionSet // switched on for its devices
+	QuarantineClones             bool         // lock a device out when two units share its identity
 	CreatedAt                    time.Time
 	UpdatedAt                    time.Time
 
@@ -58,6 +60,7 @@ type CACertificate struct {
 	NotBefore       time.Time
 	NotAfter        time.Time
 	CheckExpiration bool
+	VerifiedAt      time.Time // when the org proved that it has the key; zero: never
 	LastUsedAt      time.Time
 	CreatedAt       time.Time
 }

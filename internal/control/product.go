@@ -23,7 +23,7 @@ func (c *Control) CreateProduct(ctx context.Context, s fleet.Scope, name string)
 		return p, err
 	}
 	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
-		p = fleet.Product{Name: name}
+		p = fleet.Product{Name: name, Extensions: fleet.DefaultExtensions}
 		if err := w.CreateProduct(s, &p); err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ func (tx *Tx) CreateCACertificate(s fleet.Scope, c *fleet.CACertificate) (err er
 	c.UUID, c.CreatedAt = newUUID(), tx.now()
 	c.ID, err = tx.insert("CA certificate", "ca_certificates", new(values).set("uuid", c.UUID).set("org_id", c.OrgID).set("serial", c.Serial).
 		set("aki", notNil(c.AKI)).set("ski", notNil(c.SKI)).set("der", c.DER).set("description", c.Description).
-		set("not_before", c.NotBefore).set("not_after", c.NotAfter).set("check_expiration", c.CheckExpiration).
+		set("not_before", c.NotBefore).set("not_after", c.NotAfter).set("check_expiration", c.CheckExpiration).set("verified_at", c.VerifiedAt).
 		set("last_used_at", c.LastUsedAt).set("created_at", c.CreatedAt))
 	return err
 }
@@ -23,11 +23,11 @@ func notNil(b []byte) []byte {
 	return b
 }
 
-const caColumns = "c.id, c.uuid, c.org_id, c.serial, c.aki, c.ski, c.der, c.description, c.not_before, c.not_after, c.check_expiration, c.last_used_at, c.created_at"
+const caColumns = "c.id, c.uuid, c.org_id, c.serial, c.aki, c.ski, c.der, c.description, c.not_before, c.not_after, c.check_expiration, c.verified_at, c.last_used_at, c.created_at"
 
 func scanCA(r row) (c fleet.CACertificate, err error) {
 	return c, r.Scan(&c.ID, &c.UUID, &c.OrgID, &c.Serial, &c.AKI, &c.SKI, &c.DER, &c.Description,
-		at(&c.NotBefore), at(&c.NotAfter), &c.CheckExpiration, at(&c.LastUsedAt), at(&c.CreatedAt))
+		at(&c.NotBefore), at(&c.NotAfter), &c.CheckExpiration, at(&c.VerifiedAt), at(&c.LastUsedAt), at(&c.CreatedAt))
 }
 
 // ListCACertificates lists the authorities of the org in the order they came.

@@ -19,7 +19,7 @@ func (tx *Tx) CreateDeploymentGroup(s fleet.Scope, g *fleet.DeploymentGroup) (er
 		set("tags", toJSON(c.Tags)).set("tag_operator", string(c.TagOperator)).set("version", c.Version).set("active", g.Active).
 		set("concurrent_updates", g.ConcurrentUpdates).set("failure_threshold", g.FailureThreshold).
 		set("failure_window", g.FailureWindow.Microseconds()).set("penalty", g.Penalty.Microseconds()).
-		set("hold_time", g.HoldTime.Microseconds()).set("release_id", g.ReleaseID).set("revision", g.Revision).
+		set("hold_time", g.HoldTime.Microseconds()).set("connecting_code", g.ConnectingCode).set("release_id", g.ReleaseID).set("revision", g.Revision).
 		set("created_at", g.CreatedAt).set("updated_at", g.UpdatedAt))
 	return err
 }
@@ -28,7 +28,7 @@ func (tx *Tx) CreateDeploymentGroup(s fleet.Scope, g *fleet.DeploymentGroup) (er
 // release (r) and that release's firmware (f).
 const (
 	groupColumns = "g.id, g.uuid, g.org_id, g.product_id, g.name, g.platform, g.architecture, g.tags, g.tag_operator, g.version, g.active, " +
-		"g.concurrent_updates, g.failure_threshold, g.failure_window, g.penalty, g.hold_time, g.release_id, g.revision, g.created_at, g.updated_at"
+		"g.concurrent_updates, g.failure_threshold, g.failure_window, g.penalty, g.hold_time, g.connecting_code, g.release_id, g.revision, g.created_at, g.updated_at"
 	groupFrom = "deployment_groups g JOIN releases r ON r.id = g.release_id LEFT JOIN users ru ON ru.id = r.created_by JOIN " +
 		"firmware f ON f.id = r.firmware_id LEFT JOIN users fu ON fu.id = f.created_by"
 )
@@ -36,7 +36,7 @@ const (
 func groupFields(g *fleet.DeploymentGroup) []any {
 	return []any{&g.ID, &g.UUID, &g.OrgID, &g.ProductID, &g.Name, &g.Platform, &g.Architecture, asJSON(&g.Conditions.Tags), &g.Conditions.TagOperator,
 		&g.Conditions.Version, &g.Active, &g.ConcurrentUpdates, &g.FailureThreshold, asDuration(&g.FailureWindow), asDuration(&g.Penalty),
-		asDuration(&g.HoldTime), &g.ReleaseID, &g.Revision, at(&g.CreatedAt), at(&g.UpdatedAt)}
+		asDuration(&g.HoldTime), &g.ConnectingCode, &g.ReleaseID, &g.Revision, at(&g.CreatedAt), at(&g.UpdatedAt)}
 }
 
 // asDuration scans a duration kept in microseconds.
@@ -127,6 +127,9 @@ func (tx *Tx) UpdateDeploymentGroup(s fleet.Scope, id, revision int64, u fleet.D
 	}
 	if u.FailureThreshold != nil {
 		v.set("failure_threshold", *u.FailureThreshold)
+	}
+	if u.ConnectingCode != nil {
+		v.set("connecting_code", *u.ConnectingCode)
 	}
 	for name, d := range map[string]*time.Duration{"failure_window": u.FailureWindow, "penalty": u.Penalty, "hold_time": u.HoldTime} {
 		if d != nil {

@@ -15,10 +15,15 @@ func (tx *Tx) CreateDevice(s fleet.Scope, d *fleet.Device) (err error) {
 	if d.Validation == "" {
 		d.Validation = fleet.ValidationUnknown
 	}
+	if d.Admission == "" {
+		d.Admission = fleet.Admitted
+	}
 	d.UUID, d.CreatedAt, d.UpdatedAt = newUUID(), tx.now(), tx.now()
 	d.ID, err = tx.insert("device", "devices", new(values).set("uuid", d.UUID).set("org_id", d.OrgID).set("product_id", d.ProductID).
 		set("identifier", d.Identifier).set("description", d.Description).set("tags", toJSON(d.Tags)).set("group_id", d.GroupID).
 		set("validation", string(d.Validation)).set("updates_enabled", d.UpdatesEnabled).
+		set("extensions_off", int64(d.ExtensionsOff)).set("connecting_code", d.ConnectingCode).
+		set("admission", string(d.Admission)).set("admission_reason", d.AdmissionReason).
 		set("created_at", d.CreatedAt).set("updated_at", d.UpdatedAt))
 	d.Connection = fleet.Connection{DeviceID: d.ID, OrgID: d.OrgID, ProductID: d.ProductID, Status: fleet.NotSeen}
 	return err
@@ -30,7 +35,8 @@ const (
 	deviceColumns = "d.id, d.uuid, d.org_id, d.product_id, d.identifier, d.description, d.tags, d.group_id, " +
 		"d.firmware_uuid, d.firmware_product, d.firmware_version, d.firmware_platform, d.firmware_architecture, d.firmware_author, " +
 		"d.firmware_description, d.firmware_vcs_identifier, d.firmware_misc, d.validation, d.auto_reverted, d.api_version, d.fwup_version, " +
-		"d.updates_enabled, d.blocked_until, d.failures, d.penalties, d.first_seen_at, d.created_at, d.updated_at, COALESCE(g.name, ''), " +
+		"d.updates_enabled, d.blocked_until, d.failures, d.penalties, d.first_seen_at, " +
+		"d.extensions_off, d.connecting_code, d.admission, d.admission_reason, d.created_at, d.updated_at, COALESCE(g.name, ''), " +
 		"COALESCE(c.uuid, ''), COALESCE(c.node, ''), COALESCE(c.status, 'not_seen'), COALESCE(c.address, ''), COALESCE(c.established_at, 0), " +
 		"COALESCE(c.last_seen_at, 0), COALESCE(c.disconnected_at, 0), COALESCE(c.reason, ''), COALESCE(c.network_interface, ''), " +
 		"COALESCE(a.id, 0), COALESCE(a.uuid, ''), COALESCE(a.state, ''), COALESCE(a.percent, 0), COALESCE(a.group_id, 0), COALESCE(a.release_id, 0), " +
@@ -48,7 +54,8 @@ func scanDevice(r row) (d fleet.Device, err error) {
 	err = r.Scan(&d.ID, &d.UUID, &d.OrgID, &d.ProductID, &d.Identifier, &d.Description, asJSON(&d.Tags), &d.GroupID,
 		&m.UUID, &m.Product, &m.Version, &m.Platform, &m.Architecture, &m.Author,
 		&m.Description, &m.VCSIdentifier, &m.Misc, &d.Validation, &d.AutoReverted, &d.APIVersion, &d.FwupVersion,
-		&d.UpdatesEnabled, at(&d.BlockedUntil), &d.Failures, &d.Penalties, at(&d.FirstSeenAt), at(&d.CreatedAt), at(&d.UpdatedAt), &d.GroupName,
+		&d.UpdatesEnabled, at(&d.BlockedUntil), &d.Failures, &d.Penalties, at(&d.FirstSeenAt),
+		&d.ExtensionsOff, &d.ConnectingCode, &d.Admission, &d.AdmissionReason, at(&d.CreatedAt), at(&d.UpdatedAt), &d.GroupName,
 		&c.UUID, &c.Node, &c.Status, &c.Address, at(&c.EstablishedAt),
 		at(&c.LastSeenAt), at(&c.DisconnectedAt), &c.Reason, &c.NetworkInterface,
 		&a.ID, &a.UUID, &a.State, &a.Percent, &a.GroupID, &a.ReleaseID,
@@ -175,6 +182,12 @@ func (tx *Tx) UpdateDevice(s fleet.Scope, id int64, u fleet.DeviceUpdate) error 
 	}
 	if u.GroupID != nil {
 		v.set("group_id", *u.GroupID)
+	}
+	if u.ExtensionsOff != nil {
+		v.set("extensions_off", int64(*u.ExtensionsOff))
+	}
+	if u.ConnectingCode != nil {
+		v.set("connecting_code", *u.ConnectingCode)
 	}
 	return tx.update("device", "devices", s, id, v)
 }

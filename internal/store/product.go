@@ -9,14 +9,15 @@ func (tx *Tx) CreateProduct(s fleet.Scope, p *fleet.Product) (err error) {
 	}
 	p.UUID, p.CreatedAt, p.UpdatedAt = newUUID(), tx.now(), tx.now()
 	p.ID, err = tx.insert("product", "products", new(values).set("uuid", p.UUID).set("org_id", p.OrgID).set("name", p.Name).
-		set("require_unique_firmware_version", p.RequireUniqueFirmwareVersion).set("created_at", p.CreatedAt).set("updated_at", p.UpdatedAt))
+		set("require_unique_firmware_version", p.RequireUniqueFirmwareVersion).
+		set("extensions", int64(p.Extensions)).set("quarantine_clones", p.QuarantineClones).set("created_at", p.CreatedAt).set("updated_at", p.UpdatedAt))
 	return err
 }
 
-const productColumns = "p.id, p.uuid, p.org_id, p.name, p.require_unique_firmware_version, p.created_at, p.updated_at"
+const productColumns = "p.id, p.uuid, p.org_id, p.name, p.require_unique_firmware_version, p.extensions, p.quarantine_clones, p.created_at, p.updated_at"
 
 func productFields(p *fleet.Product) []any {
-	return []any{&p.ID, &p.UUID, &p.OrgID, &p.Name, &p.RequireUniqueFirmwareVersion, at(&p.CreatedAt), at(&p.UpdatedAt)}
+	return []any{&p.ID, &p.UUID, &p.OrgID, &p.Name, &p.RequireUniqueFirmwareVersion, &p.Extensions, &p.QuarantineClones, at(&p.CreatedAt), at(&p.UpdatedAt)}
 }
 
 func scanProduct(r row) (p fleet.Product, err error) { return p, r.Scan(productFields(&p)...) }
@@ -55,6 +56,12 @@ func (tx *Tx) UpdateProduct(s fleet.Scope, id int64, u fleet.ProductUpdate) erro
 	v := new(values).set("updated_at", tx.now())
 	if u.RequireUniqueFirmwareVersion != nil {
 		v.set("require_unique_firmware_version", *u.RequireUniqueFirmwareVersion)
+	}
+	if u.Extensions != nil {
+		v.set("extensions", int64(*u.Extensions))
+	}
+	if u.QuarantineClones != nil {
+		v.set("quarantine_clones", *u.QuarantineClones)
 	}
 	return tx.update("product", "products", s, id, v)
 }

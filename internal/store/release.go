@@ -14,7 +14,7 @@ func (tx *Tx) CreateRelease(s fleet.Scope, rel *fleet.Release) error {
 	rel.UUID, rel.CreatedAt = newUUID(), tx.now()
 	var err error
 	rel.ID, err = tx.insert("release", "releases", new(values).set("uuid", rel.UUID).set("org_id", rel.OrgID).set("product_id", rel.ProductID).
-		set("group_id", rel.GroupID).set("number", rel.Number).set("firmware_id", rel.FirmwareID).set("description", rel.Description).
+		set("group_id", rel.GroupID).set("number", rel.Number).set("firmware_id", rel.FirmwareID).set("archive_id", rel.ArchiveID).set("description", rel.Description).
 		set("created_by", rel.CreatedBy).set("created_at", rel.CreatedAt))
 	return err
 }
@@ -22,12 +22,12 @@ func (tx *Tx) CreateRelease(s fleet.Scope, rel *fleet.Release) error {
 // releaseColumns are the columns of a release under the alias r, with the
 // user who made it under ru.
 const (
-	releaseColumns = "r.id, r.uuid, r.org_id, r.product_id, r.group_id, r.number, r.firmware_id, r.description, r.created_by, COALESCE(NULLIF(ru.name, ''), ru.email, ''), r.created_at"
+	releaseColumns = "r.id, r.uuid, r.org_id, r.product_id, r.group_id, r.number, r.firmware_id, r.archive_id, r.description, r.created_by, COALESCE(NULLIF(ru.name, ''), ru.email, ''), r.created_at"
 	releaseFrom    = "releases r LEFT JOIN users ru ON ru.id = r.created_by JOIN firmware f ON f.id = r.firmware_id LEFT JOIN users fu ON fu.id = f.created_by"
 )
 
 func releaseFields(r *fleet.Release) []any {
-	return []any{&r.ID, &r.UUID, &r.OrgID, &r.ProductID, &r.GroupID, &r.Number, &r.FirmwareID, &r.Description, &r.CreatedBy, &r.CreatedByName, at(&r.CreatedAt)}
+	return []any{&r.ID, &r.UUID, &r.OrgID, &r.ProductID, &r.GroupID, &r.Number, &r.FirmwareID, &r.ArchiveID, &r.Description, &r.CreatedBy, &r.CreatedByName, at(&r.CreatedAt)}
 }
 
 func scanRelease(r row) (rel fleet.Release, err error) {
