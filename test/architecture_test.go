@@ -28,7 +28,11 @@ var layers = map[string][]string{
 	"fwup/fwupcli":     {"fwup", "internal/version"},
 	"fwup/faultdevice": {"fwup"},
 	"link":             {"phx", "nh1", "fwup", "elixirver"},
-	"link/agent":       {"link", "phx", "fwup", "internal/version"},
+	"link/clientcert":  {},
+	"link/tpmkey":      {"link/clientcert"},
+	"link/pkcs11key":   {"link/clientcert"},
+	"link/ateckey":     {"link/clientcert"},
+	"link/agent":       {"link", "link/clientcert", "link/tpmkey", "link/pkcs11key", "link/ateckey", "phx", "fwup", "internal/version"},
 
 	"internal/version": {},
 	"internal/store":   {"fleet"},
@@ -57,7 +61,7 @@ var layers = map[string][]string{
 }
 
 // testOnly packages serve tests and benchmarks and may import anything.
-var testOnly = []string{"test", "test/bench", "internal/store/storetest", "internal/blob/blobtest", "internal/simulate/density", "test/chromium", "test/screenshot"}
+var testOnly = []string{"test", "test/bench", "internal/store/storetest", "internal/blob/blobtest", "internal/simulate/density", "link/clientcert/clientcerttest", "test/chromium", "test/screenshot"}
 
 // drivers may be imported by one package of ours only.
 var drivers = map[string][]string{
