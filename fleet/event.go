@@ -41,6 +41,23 @@ type Presence struct {
 	Status     ConnectionStatus `json:"status"`
 }
 
+// Kinds of telemetry, as a TelemetryHint names them.
+const (
+	TelemetryHealth          = "health" // with metrics and alarms
+	TelemetryLogs            = "logs"
+	TelemetryLocation        = "location"
+	TelemetryNetworkIdentity = "network_identity"
+	TelemetryConnections     = "connections"
+)
+
+// TelemetryHint tells that something a device told about itself was stored.
+type TelemetryHint struct {
+	OrgID     int64    `json:"org"`
+	ProductID int64    `json:"product"`
+	DeviceID  int64    `json:"device"`
+	Kinds     []string `json:"kinds"`
+}
+
 // DeviceMessage is a push for devices, addressed to the node that holds them.
 // Every device gets the same event and payload.
 type DeviceMessage struct {

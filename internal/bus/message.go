@@ -14,12 +14,13 @@ import (
 
 // The subjects. One subscription per kind and node or org, never per device.
 const (
-	subjectChange   = "ganglion.change."   // + org
-	subjectProgress = "ganglion.progress." // + org
-	subjectPresence = "ganglion.presence." // + org
-	subjectDevices  = "ganglion.devices."  // + node
-	subjectReport   = "ganglion.report."   // + node
-	subjectEveryone = "ganglion.everyone"  // device messages for every node
+	subjectChange    = "ganglion.change."    // + org
+	subjectProgress  = "ganglion.progress."  // + org
+	subjectPresence  = "ganglion.presence."  // + org
+	subjectTelemetry = "ganglion.telemetry." // + org
+	subjectDevices   = "ganglion.devices."   // + node
+	subjectReport    = "ganglion.report."    // + node
+	subjectEveryone  = "ganglion.everyone"   // device messages for every node
 )
 
 // PublishChange tells everyone that tenant data changed.
@@ -51,6 +52,17 @@ func (b *Bus) PublishPresence(list []fleet.Presence) error {
 // OnPresence calls fn for presence in the org; in every org if orgID is 0.
 func (b *Bus) OnPresence(orgID int64, fn func([]fleet.Presence)) (stop func(), err error) {
 	return subscribe(b, fn, subjectPresence+orgFilter(orgID))
+}
+
+// PublishTelemetry tells watchers about which devices something was stored.
+func (b *Bus) PublishTelemetry(list []fleet.TelemetryHint) error {
+	return publishByOrg(b, subjectTelemetry, list, func(h fleet.TelemetryHint) int64 { return h.OrgID })
+}
+
+// OnTelemetry calls fn for stored telemetry of the org; of every org if orgID
+// is 0.
+func (b *Bus) OnTelemetry(orgID int64, fn func([]fleet.TelemetryHint)) (stop func(), err error) {
+	return subscribe(b, fn, subjectTelemetry+orgFilter(orgID))
 }
 
 // OnAny calls poke, which must not block, whenever a change, progress or
