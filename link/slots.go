@@ -3,9 +3,6 @@ package link
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"os"
 	"strings"
 
 	"github.com/ganglion-iot/ganglion/fwup"
@@ -44,9 +41,7 @@ const (
 	varBootCount = "bootcount"
 )
 
-// UBootSlots reads and marks slots in a U-Boot environment. It keeps Nerves'
-// variables (nerves_fw_active, nerves_fw_validated and values prefixed with
-// the slot's name) and U-Boot's boot counter (upgrade_available, bootcount).
+// UBootSlots reads and marks slots in a U-Boot environment, see KeyValueSlots.
 type UBootSlots struct {
 	Path     string // image file or block device with the environment
 	Location fwup.UBootEnvLocation
@@ -55,56 +50,61 @@ type UBootSlots struct {
 var _ Slots = UBootSlots{}
 
 // Running implements Slots. It only reads.
-func (u UBootSlots) Running(context.Context) (Running, error) {
-	f, err := os.Open(u.Path)
-	if err != nil {
-		return Running{}, fmt.Errorf("open the U-Boot environment: %w", err)
-	}
-	defer f.Close()
-	env, err := fwup.ReadUBootEnv(f, u.Location)
-	if err != nil {
-		return Running{}, fmt.Errorf("read the U-Boot environment of %s: %w", u.Path, err)
-	}
-	return RunningFromVars(maps.Collect(env.Vars()))
+func (u UBootSlots) Running(ctx context.Context) (Running, error) {
+	return KeyValueSlots{UBootStore(u)}.Running(ctx)
 }
 
 // Validate implements Slots.
-func (u UBootSlots) Validate(context.Context) error {
-	dev, err := FileTarget(u.Path).Open()
-	if err != nil {
-		return fmt.Errorf("open the U-Boot environment: %w", err)
-	}
-	defer dev.Close()
-	env, err := fwup.ReadUBootEnv(dev, u.Location)
-	if err != nil {
-		return fmt.Errorf("read the U-Boot environment of %s: %w", u.Path, err)
-	}
-	active, ok := env.Get(varActive)
-	if !ok || active == "" {
-		return errNoActive
-	}
-	markGood(env, active)
-	if err := fwup.WriteUBootEnv(dev, u.Location, env); err != nil {
-		return fmt.Errorf("write the U-Boot environment of %s: %w", u.Path, err)
-	}
-	return nil
+func (u UBootSlots) Validate(ctx context.Context) error {
+	return KeyValueSlots{UBootStore(u)}.Validate(ctx)
 }
 
-// markGood sets every flag that is there. One flag is made where there is
-// none, so that the mark can be seen.
-func markGood(env *fwup.UBootEnv, active string) {
-	_, slot := env.Get(active + "." + varValidated)
-	_, whole := env.Get(varValidated)
+// KeyValueSlots reads and marks slots in a key-value store. It keeps Nerves'
+// variables (nerves_fw_active, nerves_fw_validated and values prefixed with
+// the slot's name) and U-Boot's boot counter (upgrade_available, bootcount).
+type KeyValueSlots struct{ Store KeyValue }
+
+var _ Slots = KeyValueSlots{}
+
+// Running implements Slots. It only reads.
+func (s KeyValueSlots) Running(ctx context.Context) (Running, error) {
+	all, err := s.Store.All(ctx)
+	if err != nil {
+		return Running{}, err
+	}
+	return RunningFromVars(all)
+}
+
+// Validate implements Slots.
+func (s KeyValueSlots) Validate(ctx context.Context) error {
+	all, err := s.Store.All(ctx)
+	if err != nil {
+		return err
+	}
+	active := all[varActive]
+	if active == "" {
+		return errNoActive
+	}
+	return s.Store.Put(ctx, goodMarks(all, active))
+}
+
+// goodMarks are the flags of a good firmware: every one that is there. One is
+// made where there is none, so that the mark can be seen.
+func goodMarks(vars map[string]string, active string) map[string]string {
+	marks := map[string]string{}
+	_, slot := vars[active+"."+varValidated]
+	_, whole := vars[varValidated]
 	if slot {
-		env.Set(active+"."+varValidated, "1")
+		marks[active+"."+varValidated] = "1"
 	}
 	if whole || !slot {
-		env.Set(varValidated, "1")
+		marks[varValidated] = "1"
 	}
-	if _, ok := env.Get(varUpgrade); ok {
-		env.Set(varUpgrade, "0")
-		env.Set(varBootCount, "0")
+	if _, ok := vars[varUpgrade]; ok {
+		marks[varUpgrade] = "0"
+		marks[varBootCount] = "0"
 	}
+	return marks
 }
 
 var errNoActive = errors.New("the U-Boot environment does not say which slot is active (nerves_fw_active)")
