@@ -24,6 +24,9 @@ const progressPause = 500 * time.Millisecond
 // partial ends the names of files in the cache.
 const partial = ".fw.partial"
 
+// maxConcurrentParts bounds Download.ConcurrentParts.
+const maxConcurrentParts = 16
+
 // maxRestarts is how often a download begins anew because the file changed.
 const maxRestarts = 3
 

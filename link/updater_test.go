@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -380,7 +381,7 @@ func TestCacheNamesStayInTheCache(t *testing.T) {
 
 func TestParseOffer(t *testing.T) {
 	u, err := parseOffer([]byte(`{"firmware_url":"http://h/f","size":-1,"checksum":null,"firmware_meta":{"uuid":"u","version":"1","misc":null,"author":"me"}}`))
-	if err != nil || u != (Update{URL: "http://h/f", Firmware: Firmware{UUID: "u", Version: "1", Author: "me"}}) {
+	if err != nil || !reflect.DeepEqual(u, Update{URL: "http://h/f", Firmware: Firmware{UUID: "u", Version: "1", Author: "me"}}) {
 		t.Errorf("%+v, %v", u, err)
 	}
 	for _, bad := range []string{
