@@ -46,7 +46,8 @@ type Device struct {
 	ExtensionsOff   ExtensionSet // switched off for this device although its product has them
 	ConnectingCode  string       // run by the device whenever it connects; after its group's
 	Admission       Admission
-	AdmissionReason string // why it is not admitted, for people
+	AdmissionReason string    // why it is not admitted, for people
+	FlappingSince   time.Time // it makes too many connections; see FlappingWindow. zero: it does not
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 

@@ -38,6 +38,9 @@ type DeviceFilter struct {
 	FirmwareUUID string
 	Tag          string
 	Updating     bool // only those with an open attempt
+	Admission    Admission
+	Flapping     bool // only those that make too many connections
+	Health       HealthStatus
 	Page         Page
 }
 
@@ -85,6 +88,8 @@ type ProductUpdate struct {
 	RequireUniqueFirmwareVersion *bool
 	Extensions                   *ExtensionSet
 	QuarantineClones             *bool
+	ApproveDevices               *bool
+	HealthThresholds             *[]HealthThreshold
 }
 
 // UpdateAttemptFilter narrows a list of attempts; newest first.

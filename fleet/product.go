@@ -7,10 +7,12 @@ type Product struct {
 	ID                           int64
 	UUID                         string
 	OrgID                        int64
-	Name                         string       // unique within the org; 1 to 100 characters; fixed for ever
-	RequireUniqueFirmwareVersion bool         // one firmware per version, platform and architecture
-	Extensions                   ExtensionSet // switched on for its devices
-	QuarantineClones             bool         // lock a device out when two units share its identity
+	Name                         string            // unique within the org; 1 to 100 characters; fixed for ever
+	RequireUniqueFirmwareVersion bool              // one firmware per version, platform and architecture
+	Extensions                   ExtensionSet      // switched on for its devices
+	QuarantineClones             bool              // lock a device out when two units share its identity
+	ApproveDevices               bool              // a device that registers itself with a shared secret waits for approval
+	HealthThresholds             []HealthThreshold // none: DefaultHealthThresholds
 	CreatedAt                    time.Time
 	UpdatedAt                    time.Time
 
@@ -59,8 +61,28 @@ type CACertificate struct {
 	Description     string
 	NotBefore       time.Time
 	NotAfter        time.Time
-	CheckExpiration bool
+	CheckExpiration bool      // refuse its devices once it has expired
+	JITP            *JITP     // makes devices of its certificates known when they first connect; nil: none
 	VerifiedAt      time.Time // when the org proved that it has the key; zero: never
 	LastUsedAt      time.Time
 	CreatedAt       time.Time
+}
+
+// JITP is a profile for just-in-time provisioning: what a device becomes whose
+// certificate a registered authority signed and that nobody has seen before.
+type JITP struct {
+	ProductID   int64
+	Product     string // its name; filled by reads
+	Tags        []string
+	Description string
+	Quota       int  // how many devices it may make; 0: any number
+	Approval    bool // they wait for an operator's approval
+	Created     int  // how many it has made
+}
+
+// CACertificateUpdate changes an authority; nil leaves a field alone.
+type CACertificateUpdate struct {
+	Description     *string
+	CheckExpiration *bool
+	JITP            **JITP // to nil: none any more
 }

@@ -56,7 +56,7 @@ func schema(t *testing.T, db *store.DB) string {
 
 func sqliteTable(t *testing.T, db *sql.DB, table string) []string {
 	lines := strs(t, db, `SELECT name || ' ' || CASE upper(type) WHEN 'BLOB' THEN 'bytes' WHEN 'TEXT' THEN 'text' WHEN 'BOOLEAN' THEN 'boolean'
-		WHEN 'BIGINT' THEN 'integer' WHEN 'INTEGER' THEN 'integer' ELSE type END
+		WHEN 'BIGINT' THEN 'integer' WHEN 'INTEGER' THEN 'integer' WHEN 'DOUBLE PRECISION' THEN 'float' ELSE type END
 		|| CASE WHEN "notnull" OR pk THEN '' ELSE ' null' END || CASE WHEN pk THEN ' key' ELSE '' END
 		|| coalesce(' default ' || lower(dflt_value), '') FROM pragma_table_info($1) ORDER BY cid`, table)
 	more := strs(t, db, `SELECT "from" || ' of ' || "table" || '.' || "to" || CASE on_delete WHEN 'NO ACTION' THEN '' ELSE ' ' || on_delete END FROM pragma_foreign_key_list($1)`, table)
@@ -72,7 +72,7 @@ func sqliteTable(t *testing.T, db *sql.DB, table string) []string {
 }
 
 func postgresTable(t *testing.T, db *sql.DB, table string) []string {
-	lines := strs(t, db, `SELECT c.column_name || ' ' || CASE c.data_type WHEN 'bytea' THEN 'bytes' WHEN 'bigint' THEN 'integer' ELSE c.data_type END
+	lines := strs(t, db, `SELECT c.column_name || ' ' || CASE c.data_type WHEN 'bytea' THEN 'bytes' WHEN 'bigint' THEN 'integer' WHEN 'double precision' THEN 'float' ELSE c.data_type END
 		|| CASE WHEN c.is_nullable = 'YES' THEN ' null' ELSE '' END
 		|| CASE WHEN EXISTS (SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
 			WHERE i.indrelid = c.table_name::regclass AND i.indisprimary AND a.attname = c.column_name) THEN ' key' ELSE '' END
