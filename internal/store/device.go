@@ -36,7 +36,7 @@ const (
 		"d.firmware_uuid, d.firmware_product, d.firmware_version, d.firmware_platform, d.firmware_architecture, d.firmware_author, " +
 		"d.firmware_description, d.firmware_vcs_identifier, d.firmware_misc, d.validation, d.auto_reverted, d.api_version, d.fwup_version, " +
 		"d.updates_enabled, d.blocked_until, d.failures, d.penalties, d.first_seen_at, " +
-		"d.extensions_off, d.connecting_code, d.admission, d.admission_reason, d.created_at, d.updated_at, COALESCE(g.name, ''), " +
+		"d.extensions_off, d.connecting_code, d.admission, d.admission_reason, d.flapping_since, d.created_at, d.updated_at, COALESCE(g.name, ''), " +
 		"COALESCE(c.uuid, ''), COALESCE(c.node, ''), COALESCE(c.status, 'not_seen'), COALESCE(c.address, ''), COALESCE(c.established_at, 0), " +
 		"COALESCE(c.last_seen_at, 0), COALESCE(c.disconnected_at, 0), COALESCE(c.reason, ''), COALESCE(c.network_interface, ''), " +
 		"COALESCE(a.id, 0), COALESCE(a.uuid, ''), COALESCE(a.state, ''), COALESCE(a.percent, 0), COALESCE(a.group_id, 0), COALESCE(a.release_id, 0), " +
@@ -55,7 +55,7 @@ func scanDevice(r row) (d fleet.Device, err error) {
 		&m.UUID, &m.Product, &m.Version, &m.Platform, &m.Architecture, &m.Author,
 		&m.Description, &m.VCSIdentifier, &m.Misc, &d.Validation, &d.AutoReverted, &d.APIVersion, &d.FwupVersion,
 		&d.UpdatesEnabled, at(&d.BlockedUntil), &d.Failures, &d.Penalties, at(&d.FirstSeenAt),
-		&d.ExtensionsOff, &d.ConnectingCode, &d.Admission, &d.AdmissionReason, at(&d.CreatedAt), at(&d.UpdatedAt), &d.GroupName,
+		&d.ExtensionsOff, &d.ConnectingCode, &d.Admission, &d.AdmissionReason, at(&d.FlappingSince), at(&d.CreatedAt), at(&d.UpdatedAt), &d.GroupName,
 		&c.UUID, &c.Node, &c.Status, &c.Address, at(&c.EstablishedAt),
 		at(&c.LastSeenAt), at(&c.DisconnectedAt), &c.Reason, &c.NetworkInterface,
 		&a.ID, &a.UUID, &a.State, &a.Percent, &a.GroupID, &a.ReleaseID,
@@ -84,6 +84,31 @@ func (tx *Tx) Device(s fleet.Scope, id int64) (fleet.Device, error) {
 // DeviceByIdentifier finds a device of the org by its identifier.
 func (tx *Tx) DeviceByIdentifier(s fleet.Scope, identifier string) (fleet.Device, error) {
 	return tx.device("d.identifier = $1", s, identifier)
+}
+
+// DeviceByFingerprint finds the device that signs in with the certificate of a
+// fingerprint, the upper hex SHA-1 of its DER. It is asked across orgs, in one
+// read: it is on the way of every device that connects.
+func (tx *Tx) DeviceByFingerprint(fingerprint string) (fleet.Device, error) {
+	return tx.device("d.id = (SELECT x.device_id FROM device_certificates x WHERE x.fingerprint = $1)", fleet.SystemScope("device authentication"), fingerprint)
+}
+
+// DeviceDeleted reports whether a device of the product was deleted that had
+// the identifier. Product 0 means any product of the scope.
+func (tx *Tx) DeviceDeleted(s fleet.Scope, productID int64, identifier string) (bool, error) {
+	args := []any{identifier}
+	where := "identifier = $1 AND deleted_at > 0 AND " + scopeClause(s, "org_id", &args)
+	if productID != 0 {
+		where += " AND product_id = " + bind(&args, productID)
+	}
+	var n int
+	err := tx.queryRow("SELECT count(*) FROM devices WHERE "+where, args...).Scan(&n)
+	return n > 0, mapErr("device", err)
+}
+
+// SetDeviceAdmission says whether a device may connect, and why not.
+func (tx *Tx) SetDeviceAdmission(s fleet.Scope, id int64, a fleet.Admission, reason string) error {
+	return tx.update("device", "devices", s, id, new(values).set("admission", string(a)).set("admission_reason", reason).set("updated_at", tx.now()))
 }
 
 // DevicesByIDs finds those of the devices that exist within the scope.
@@ -123,8 +148,21 @@ func (tx *Tx) deviceConds(s fleet.Scope, f fleet.DeviceFilter, args *[]any) stri
 		// Tags hold no quotes once encoded, so a whole element can be found as text.
 		conds = append(conds, "d.tags LIKE "+bind(args, "%"+likeEscape(strings.Trim(toJSON([]string{f.Tag}), "[]"))+"%")+" ESCAPE '!'")
 	}
+	if f.Admission != "" {
+		add("d.admission = ", string(f.Admission))
+	}
 	if f.Updating {
 		conds = append(conds, "a.id IS NOT NULL")
+	}
+	if f.Flapping {
+		conds = append(conds, "d.flapping_since > 0")
+	}
+	switch f.Health {
+	case "":
+	case fleet.HealthUnknown:
+		conds = append(conds, "NOT EXISTS (SELECT 1 FROM device_health h WHERE h.device_id = d.id AND h.status <> 'unknown')")
+	default:
+		conds = append(conds, "EXISTS (SELECT 1 FROM device_health h WHERE h.device_id = d.id AND h.status = "+bind(args, string(f.Health))+")")
 	}
 	switch f.Status {
 	case "":
@@ -209,6 +247,11 @@ func (tx *Tx) DeleteDevice(s fleet.Scope, id int64) error {
 		"DELETE FROM device_certificates WHERE device_id = $1",
 		"DELETE FROM shared_secrets WHERE device_id = $1 AND device_id > 0",
 		"DELETE FROM connections WHERE device_id = $1",
+		"DELETE FROM device_health WHERE device_id = $1",
+		"DELETE FROM alarms WHERE device_id = $1",
+		"DELETE FROM locations WHERE device_id = $1",
+		"DELETE FROM network_identities WHERE device_id = $1",
+		"DELETE FROM notifications WHERE device_id = $1 AND device_id > 0",
 	} {
 		if _, err := tx.exec(q, id); err != nil {
 			return mapErr("device", err)
@@ -219,7 +262,7 @@ func (tx *Tx) DeleteDevice(s fleet.Scope, id int64) error {
 		micros(now), id); err != nil {
 		return mapErr("device", err)
 	}
-	return tx.update("device", "devices", s, id, new(values).set("deleted_at", now).set("group_id", 0))
+	return tx.update("device", "devices", s, id, new(values).set("deleted_at", now).set("group_id", 0).set("flapping_since", int64(0)))
 }
 
 // DeviceGroup says to which group a device belongs; 0 is none.

@@ -37,6 +37,15 @@ func (tx *Tx) DeviceCertificateByPublicKey(fp string) (fleet.DeviceCertificate, 
 	return scanOne("device certificate", tx.queryRow("SELECT "+deviceCertificateColumns+" FROM device_certificates x WHERE x.public_key_fingerprint = $1 ORDER BY x.id LIMIT 1", fp), scanDeviceCertificate)
 }
 
+// DeviceHasCertificates reports whether the device signs in with any
+// certificate.
+func (tx *Tx) DeviceHasCertificates(s fleet.Scope, deviceID int64) (bool, error) {
+	args := []any{deviceID}
+	var n int
+	err := tx.queryRow("SELECT count(*) FROM device_certificates WHERE device_id = $1 AND "+scopeClause(s, "org_id", &args), args...).Scan(&n)
+	return n > 0, mapErr("device certificate", err)
+}
+
 // ListDeviceCertificates lists the certificates of a device in the order they
 // came.
 func (tx *Tx) ListDeviceCertificates(s fleet.Scope, deviceID int64) ([]fleet.DeviceCertificate, error) {

@@ -124,7 +124,10 @@ func (w *world) fill(tx *store.Tx, name string) error {
 		FirmwareID: w.firmware[1].ID, TargetUUID: w.firmware[1].UUID, Bytes: 10, DeadlineAt: day(5)}
 	w.event = fleet.AuditEvent{ProductID: w.product.ID, Action: "device.create", Noun: "device", NounID: w.device.ID, NounName: "unit-1",
 		Summary: "created", Detail: []byte(`{"a":1}`)}
-	return errors.Join(tx.CreateDeviceCertificate(w.s, &w.cert), tx.CreateUpdateAttempt(w.s, &w.attempt), tx.CreateAuditEvent(w.s, &w.event))
+	return errors.Join(tx.CreateDeviceCertificate(w.s, &w.cert), tx.CreateUpdateAttempt(w.s, &w.attempt), tx.CreateAuditEvent(w.s, &w.event),
+		tx.SaveNotification(w.s, &fleet.Notification{ProductID: w.product.ID, DeviceID: w.device.ID, Kind: fleet.NotifyClone, Title: "clone"}),
+		tx.SaveRefusals(platform, []fleet.Refusal{{OrgID: w.org.ID, ProductID: w.product.ID, DeviceID: w.device.ID, Identifier: "unit-1",
+			Code: fleet.RefusedExpired, Count: 1, LastAt: day(1)}}))
 }
 
 func (w *world) newFirmware(uuid, version string) fleet.Firmware {

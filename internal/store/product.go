@@ -1,6 +1,11 @@
 package store
 
-import "github.com/ganglion-iot/ganglion/fleet"
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+)
 
 // CreateProduct adds a product to the org of the scope.
 func (tx *Tx) CreateProduct(s fleet.Scope, p *fleet.Product) (err error) {
@@ -10,14 +15,16 @@ func (tx *Tx) CreateProduct(s fleet.Scope, p *fleet.Product) (err error) {
 	p.UUID, p.CreatedAt, p.UpdatedAt = newUUID(), tx.now(), tx.now()
 	p.ID, err = tx.insert("product", "products", new(values).set("uuid", p.UUID).set("org_id", p.OrgID).set("name", p.Name).
 		set("require_unique_firmware_version", p.RequireUniqueFirmwareVersion).
-		set("extensions", int64(p.Extensions)).set("quarantine_clones", p.QuarantineClones).set("created_at", p.CreatedAt).set("updated_at", p.UpdatedAt))
+		set("extensions", int64(p.Extensions)).set("quarantine_clones", p.QuarantineClones).
+		set("approve_devices", p.ApproveDevices).set("created_at", p.CreatedAt).set("updated_at", p.UpdatedAt))
 	return err
 }
 
-const productColumns = "p.id, p.uuid, p.org_id, p.name, p.require_unique_firmware_version, p.extensions, p.quarantine_clones, p.created_at, p.updated_at"
+const productColumns = "p.id, p.uuid, p.org_id, p.name, p.require_unique_firmware_version, p.extensions, p.quarantine_clones, p.approve_devices, p.health_thresholds, p.created_at, p.updated_at"
 
 func productFields(p *fleet.Product) []any {
-	return []any{&p.ID, &p.UUID, &p.OrgID, &p.Name, &p.RequireUniqueFirmwareVersion, &p.Extensions, &p.QuarantineClones, at(&p.CreatedAt), at(&p.UpdatedAt)}
+	return []any{&p.ID, &p.UUID, &p.OrgID, &p.Name, &p.RequireUniqueFirmwareVersion, &p.Extensions, &p.QuarantineClones, &p.ApproveDevices,
+		asJSON(&p.HealthThresholds), at(&p.CreatedAt), at(&p.UpdatedAt)}
 }
 
 func scanProduct(r row) (p fleet.Product, err error) { return p, r.Scan(productFields(&p)...) }
@@ -63,6 +70,20 @@ func (tx *Tx) UpdateProduct(s fleet.Scope, id int64, u fleet.ProductUpdate) erro
 	if u.QuarantineClones != nil {
 		v.set("quarantine_clones", *u.QuarantineClones)
 	}
+	if u.ApproveDevices != nil {
+		v.set("approve_devices", *u.ApproveDevices)
+	}
+	if u.HealthThresholds != nil {
+		text := "[]"
+		if len(*u.HealthThresholds) > 0 {
+			b, err := json.Marshal(*u.HealthThresholds)
+			if err != nil {
+				return fmt.Errorf("health thresholds: %w", err)
+			}
+			text = string(b)
+		}
+		v.set("health_thresholds", text)
+	}
 	return tx.update("product", "products", s, id, v)
 }
 
@@ -79,6 +100,13 @@ func (tx *Tx) DeleteProduct(s fleet.Scope, id int64) error {
 	}{
 		{"DELETE FROM device_certificates WHERE device_id IN (SELECT id FROM devices WHERE product_id = $1)", []any{id}},
 		{"DELETE FROM connections WHERE product_id = $1", []any{id}},
+		{"DELETE FROM device_health WHERE product_id = $1", []any{id}},
+		{"DELETE FROM alarms WHERE product_id = $1", []any{id}},
+		{"DELETE FROM locations WHERE product_id = $1", []any{id}},
+		{"DELETE FROM network_identities WHERE product_id = $1", []any{id}},
+		{"UPDATE ca_certificates SET jitp_product_id = 0 WHERE jitp_product_id = $1 AND jitp_product_id > 0", []any{id}},
+		{"DELETE FROM notifications WHERE product_id = $1 AND product_id > 0", []any{id}},
+		{"DELETE FROM device_refusals WHERE product_id = $1 AND product_id > 0", []any{id}},
 		{"UPDATE update_attempts SET state = 'superseded', reason = 'the product was deleted', finished_at = $1, deadline_at = 0, updated_at = $1 WHERE product_id = $2 AND state IN " + openStates,
 			[]any{now, id}},
 		{"UPDATE deployment_groups SET active = FALSE, revision = revision + 1, updated_at = $1 WHERE product_id = $2 AND active", []any{now, id}},

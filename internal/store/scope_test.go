@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/store"
@@ -106,11 +108,46 @@ func scoped(a *world) map[string]func(tx *store.Tx, s fleet.Scope) (int, error) 
 			c, err := tx.CACertificateBySerial(s, "77")
 			return own([]fleet.CACertificate{c}, func(c fleet.CACertificate) bool { return c.ID == a.ca.ID }), err
 		},
-		"CACertificateBySKI": func(tx *store.Tx, s fleet.Scope) (int, error) {
-			_, err := tx.CACertificateBySKI(s, a.ca.SKI)
-			return one(err)
+		"CACertificatesBySKI": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			list, err := tx.CACertificatesBySKI(s, a.ca.SKI)
+			return len(list), err
 		},
-		"DeleteCACertificate": func(tx *store.Tx, s fleet.Scope) (int, error) { return one(tx.DeleteCACertificate(s, a.ca.ID)) },
+		"UpdateCACertificate": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			return one(tx.UpdateCACertificate(s, a.ca.ID, fleet.CACertificateUpdate{Description: &description}))
+		},
+		"VerifyCACertificate": func(tx *store.Tx, s fleet.Scope) (int, error) { return one(tx.VerifyCACertificate(s, a.ca.ID)) },
+		"CountJITP":           func(tx *store.Tx, s fleet.Scope) (int, error) { return truth(tx.CountJITP(s, a.ca.ID)) },
+		"SaveNotification": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			return one(tx.SaveNotification(s, &fleet.Notification{OrgID: a.org.ID, Title: "t"}))
+		},
+		"ListNotifications": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			list, _, err := tx.ListNotifications(s, a.product.ID, fleet.Page{})
+			return len(list), err
+		},
+		"CountNotifications":  func(tx *store.Tx, s fleet.Scope) (int, error) { return tx.CountNotifications(s, a.product.ID) },
+		"DeleteNotifications": func(tx *store.Tx, s fleet.Scope) (int, error) { return tx.DeleteNotifications(s, a.product.ID, nil) },
+		"RefusalsOf": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			list, err := tx.RefusalsOf(s, "unit-1")
+			return own(list, func(r fleet.Refusal) bool { return r.OrgID == a.org.ID }), err
+		},
+		"ListRefusals": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			list, _, err := tx.ListRefusals(s, a.product.ID, fleet.Page{})
+			return own(list, func(r fleet.Refusal) bool { return r.OrgID == a.org.ID }), err
+		},
+		"SetDeviceAdmission": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			return one(tx.SetDeviceAdmission(s, a.device.ID, fleet.Quarantined, "r"))
+		},
+		"DeviceDeleted": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			if err := tx.DeleteDevice(a.s, a.device.ID); err != nil {
+				return 0, err
+			}
+			if yes, err := tx.DeviceDeleted(s, 0, "unit-1"); !yes || err != nil {
+				return 0, errors.Join(fleet.Missing("device"), err) // which takes the deletion back
+			}
+			return 1, nil
+		},
+		"DeviceHasCertificates": func(tx *store.Tx, s fleet.Scope) (int, error) { return truth(tx.DeviceHasCertificates(s, a.device.ID)) },
+		"DeleteCACertificate":   func(tx *store.Tx, s fleet.Scope) (int, error) { return one(tx.DeleteCACertificate(s, a.ca.ID)) },
 		"CreateFirmware": func(tx *store.Tx, s fleet.Scope) (int, error) {
 			f := a.newFirmware("new", "3.0.0")
 			f.OrgID = a.org.ID
@@ -261,6 +298,12 @@ var platformOnly = map[string]func(tx *store.Tx, s fleet.Scope, a *world) error{
 	"SaveConnections": func(tx *store.Tx, s fleet.Scope, a *world) error {
 		_, err := tx.SaveConnections(s, []store.ConnectionChange{{Connection: connection(a.device, "n1", "c1", day(1)), Opened: true}})
 		return err
+	},
+	"SaveRefusals": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		return tx.SaveRefusals(s, []fleet.Refusal{{OrgID: a.org.ID, Identifier: "x", Code: fleet.RefusedPending, Count: 1}})
+	},
+	"SaveUsage": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		return tx.SaveUsage(s, store.Usage{Secrets: []int64{a.secret.ID}}, time.Hour)
 	},
 	"DisconnectNode": func(tx *store.Tx, s fleet.Scope, _ *world) error {
 		_, err := tx.DisconnectNode(s, "n1", "gone", day(2), 10)
