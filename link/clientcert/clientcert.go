@@ -19,7 +19,7 @@ import (
 
 const (
 	// MaxSize bounds the bytes of a chain, in any form.
-	MaxSize = 64 << 10
+	MaxSize = 32 << 10
 	// MaxChain bounds the certificates of a chain.
 	MaxChain = 8
 )
