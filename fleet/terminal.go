@@ -51,6 +51,13 @@ const (
 	MaxTerminalSide  = 1000     // rows or columns of a window
 )
 
+// Numbers that acknowledgements have for what is not a piece of a file; the
+// start of a file is 0.
+const (
+	TerminalChunkStop    = -1 // the file is complete
+	TerminalChunkRefused = -2 // nothing more of the file is taken
+)
+
 // TerminalInput is what a viewer does, on its way to the node that holds the
 // device.
 type TerminalInput struct {

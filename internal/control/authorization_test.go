@@ -116,6 +116,15 @@ func calls() map[string]call {
 		"IdentifyDevice":  {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return none(h.IdentifyDevice(c, s, p, d)) }},
 		"ReconnectDevice": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return none(h.ReconnectDevice(c, s, p, d)) }},
 		"ClearPenalty":    {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return pick(h.ClearPenalty(c, s, p, d)) }},
+		"RequestHealth":   {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return none(h.RequestHealth(c, s, p, d)) }},
+		"RunScript":       {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return runScript(h, c, s, p, d) }},
+		"OpenTerminal": {need: fleet.RoleManage, rows: 2, do: func(h *house, c ctx, s s) (any, error) {
+			terminal, err := h.OpenTerminal(c, s, p, d, fleet.TerminalConsole)
+			if err != nil {
+				return nil, err
+			}
+			return nil, terminal.Close()
+		}},
 		"AddDeviceCertificate": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
 			pair, err := pki.IssueDeviceCertificate(h.ca, d)
 			if err != nil {
@@ -172,18 +181,22 @@ func newUser() control.CreateUserInput {
 
 // unscoped are the methods that take no scope, and why that is right.
 var unscoped = map[string]string{
-	"SetJobs":              "wiring at start-up",
-	"SetupToken":           "start-up asks it, and gets nothing once there is a user",
-	"CompleteSetup":        "the set-up token is the right; there is no user yet",
-	"EnsureAdmin":          "start-up, and nothing once there is a user",
-	"SignIn":               "makes the credentials scopes come from",
-	"SignOut":              "the token is the right",
-	"Authenticate":         "makes scopes",
-	"DeviceBySharedSecret": "authenticates devices",
-	"DeviceByCertificate":  "authenticates devices",
-	"FirmwarePublicKeys":   "the gateway asks it for an authenticated device; the keys are public",
-	"UpdatePayload":        "the rollout and PushFirmware make messages with it; the org is an argument",
-	"UpdateOffer":          "the rollout answers polls with it, and UpdatePayload is made of it; the org is an argument",
+	"SetJobs":                 "wiring at start-up",
+	"SetupToken":              "start-up asks it, and gets nothing once there is a user",
+	"CompleteSetup":           "the set-up token is the right; there is no user yet",
+	"EnsureAdmin":             "start-up, and nothing once there is a user",
+	"SignIn":                  "makes the credentials scopes come from",
+	"SignOut":                 "the token is the right",
+	"Authenticate":            "makes scopes",
+	"DeviceBySharedSecret":    "authenticates devices",
+	"DeviceByCertificate":     "authenticates devices",
+	"FirmwarePublicKeys":      "the gateway asks it for an authenticated device; the keys are public",
+	"UpdatePayload":           "the rollout and PushFirmware make messages with it; the org is an argument",
+	"ProductExtensions":       "the gateway asks it for an authenticated device; the org is an argument",
+	"GroupConnectingCode":     "the gateway asks it for an authenticated device; the org is an argument",
+	"ForgetProductExtensions": "only makes the next question go to the database",
+
+	"UpdateOffer": "the rollout answers polls with it, and UpdatePayload is made of it; the org is an argument",
 }
 
 // TestEveryMethodIsInATable compares the tables with the methods there are.

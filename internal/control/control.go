@@ -54,7 +54,9 @@ type Control struct {
 	signInByEmail   *auth.Limiter
 	replays         *auth.NonceCache
 	secrets         *cache[string, openSecret]
-	publicKeys      *cache[int64, []string]
+	publicKeys      *cache[int64, []string]           // by org
+	extensions      *cache[int64, fleet.ExtensionSet] // by product
+	connectingCodes *cache[int64, string]             // by deployment group
 }
 
 // Limits of signing in. An address may try more often than one account is
@@ -77,6 +79,8 @@ func New(o Options) *Control {
 		replays:         auth.NewNonceCache(replayKeys, sharedSecretMaxAge+sharedSecretSkew),
 		secrets:         newCache[string, openSecret](10_000, cacheAge),
 		publicKeys:      newCache[int64, []string](10_000, cacheAge),
+		extensions:      newCache[int64, fleet.ExtensionSet](10_000, cacheAge),
+		connectingCodes: newCache[int64, string](1_000, cacheAge),
 	}
 	if c.maxFirmware == 0 {
 		c.maxFirmware = DefaultMaxFirmware
@@ -96,8 +100,13 @@ func (c *Control) SetJobs(jobs Enqueuer) { c.jobs.Store(&jobs) }
 // forget drops what a change may have made stale.
 func (c *Control) forget(change fleet.Change) {
 	switch change.Noun {
-	case "shared_secret", "product":
+	case "shared_secret":
 		c.secrets.clear()
+	case "product":
+		c.secrets.clear()
+		c.extensions.drop(change.ProductID)
+	case "deployment_group":
+		c.connectingCodes.drop(change.GroupID)
 	case "signing_key":
 		c.publicKeys.drop(change.OrgID)
 	}

@@ -61,6 +61,11 @@ func checkLimits(u fleet.DeploymentGroupUpdate) error {
 	if d := u.Penalty; d != nil && (*d < time.Second || *d > fleet.MaxPenalty) {
 		return fleet.InvalidField("penalty", "must be between a second and %s", fleet.MaxPenalty)
 	}
+	if u.ConnectingCode != nil {
+		if err := checkConnectingCode(*u.ConnectingCode); err != nil {
+			return err
+		}
+	}
 	if d := u.HoldTime; d != nil && (*d < 0 || *d > 24*time.Hour) {
 		return fleet.InvalidField("hold_time", "must be between nothing and a day")
 	}
@@ -204,6 +209,9 @@ func groupDetail(u fleet.DeploymentGroupUpdate) map[string]any {
 	put(detail, "active", u.Active)
 	put(detail, "concurrent_updates", u.ConcurrentUpdates)
 	put(detail, "failure_threshold", u.FailureThreshold)
+	if u.ConnectingCode != nil {
+		detail["connecting_code_bytes"] = len(*u.ConnectingCode)
+	}
 	for name, d := range map[string]*time.Duration{"failure_window": u.FailureWindow, "penalty": u.Penalty, "hold_time": u.HoldTime} {
 		if d != nil {
 			detail[name] = d.String()

@@ -132,6 +132,16 @@ func (c *Control) UpdateDevice(ctx context.Context, s fleet.Scope, product, iden
 	if u.UpdatesEnabled != nil {
 		detail["updates_enabled"] = *u.UpdatesEnabled
 	}
+	if u.ExtensionsOff != nil {
+		detail["extensions_off"] = u.ExtensionsOff.Names()
+	}
+	if u.ConnectingCode != nil {
+		if err := checkConnectingCode(*u.ConnectingCode); err != nil {
+			return d, err
+		}
+		detail["connecting_code_bytes"] = len(*u.ConnectingCode)
+	}
+	var switched *ExtensionSettings
 	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
 		before, err := deviceOf(w.Tx, s, product, identifier)
 		if err != nil {
@@ -142,6 +152,13 @@ func (c *Control) UpdateDevice(ctx context.Context, s fleet.Scope, product, iden
 		}
 		if d, err = w.Tx.Device(s, before.ID); err != nil {
 			return err
+		}
+		if switched = nil; before.ExtensionsOff != d.ExtensionsOff {
+			p, err := w.Tx.Product(s, d.ProductID)
+			if err != nil {
+				return err
+			}
+			switched = &ExtensionSettings{ProductID: p.ID, On: p.Extensions, Off: d.ExtensionsOff}
 		}
 		what := "changed the device %s"
 		switch {
@@ -154,6 +171,9 @@ func (c *Control) UpdateDevice(ctx context.Context, s fleet.Scope, product, iden
 		}
 		return w.audit(deviceSubject(d), "update", detail, what, d.Identifier)
 	})
+	if err == nil && switched != nil {
+		c.tellExtensions(d.Connection.Node, []int64{d.ID}, *switched)
+	}
 	return d, err
 }
 

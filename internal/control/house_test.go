@@ -139,7 +139,7 @@ func (h *house) fill(t *testing.T) {
 			return err
 		}
 		s := h.a.as(fleet.RoleAdmin)
-		h.product = fleet.Product{Name: "alpha-sensor"}
+		h.product = fleet.Product{Name: "alpha-sensor", Extensions: fleet.DefaultExtensions}
 		h.signer = fleet.SigningKey{Name: "alpha-key", Key: fwup.FormatPublicKey(pub)}
 		h.spareKey = fleet.SigningKey{Name: "alpha-spare", Key: fwup.FormatPublicKey(bytes.Repeat([]byte{5}, 32))}
 		h.token = fleet.Token{UserID: h.a.users[fleet.RoleAdmin].ID, Kind: fleet.TokenAPI, Hash: []byte("x"), Note: "alpha-token"}

@@ -52,20 +52,34 @@ func (c *Control) Product(ctx context.Context, s fleet.Scope, name string) (p fl
 
 // UpdateProduct changes a product's settings.
 func (c *Control) UpdateProduct(ctx context.Context, s fleet.Scope, name string, u fleet.ProductUpdate) (p fleet.Product, err error) {
+	var before fleet.Product
 	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
-		if p, err = w.ProductByName(s, name); err != nil {
+		if before, err = w.ProductByName(s, name); err != nil {
 			return err
 		}
+		p = before
 		if err := w.Tx.UpdateProduct(s, p.ID, u); err != nil {
 			return err
 		}
 		if p, err = w.Tx.Product(s, p.ID); err != nil {
 			return err
 		}
-		return w.audit(productSubject(p), "update", map[string]any{"require_unique_firmware_version": p.RequireUniqueFirmwareVersion},
-			"changed the settings of the product %s", name)
+		return w.audit(productSubject(p), "update", productDetail(u), "changed the settings of the product %s", name)
 	})
+	if err == nil && p.Extensions != before.Extensions {
+		c.tellExtensions("", nil, ExtensionSettings{ProductID: p.ID, On: p.Extensions})
+	}
 	return p, err
+}
+
+// productDetail is what changed, for the log.
+func productDetail(u fleet.ProductUpdate) map[string]any {
+	detail := map[string]any{}
+	put(detail, "require_unique_firmware_version", u.RequireUniqueFirmwareVersion)
+	if u.Extensions != nil {
+		detail["extensions"] = u.Extensions.Names()
+	}
+	return detail
 }
 
 // DeleteProduct removes a product with its devices, whose connections are
