@@ -47,6 +47,8 @@ type Link struct {
 	identify   atomic.Bool     // identifying
 	clock      time.Duration   // how far the server's clock is ahead of ours, for signing
 	life       context.Context // of Run; updates live as long
+
+	channels
 }
 
 var _ reporter = (*Link)(nil)

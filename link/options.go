@@ -195,6 +195,14 @@ type Options struct {
 	// Archives takes files the server has beside the firmware; nil: none.
 	Archives *Archives
 
+	// Console gives operators a terminal; nil: none.
+	Console *Console
+	// Scripts lets the server run scripts; nil: it is told that it may not.
+	Scripts *Scripts
+	// Extensions are what the device offers beside updates, for example
+	// &Health{}; the server chooses from them.
+	Extensions []Extension
+
 	Client    Client // nil: DefaultClient
 	Heartbeat time.Duration
 	// Backoff are the pauses before connecting again, each stretched by up to
@@ -271,6 +279,9 @@ func (o Options) check() error {
 		return errors.New("link: Archives.Dir is needed: it takes the files")
 	}
 	if err := o.checkTimes(); err != nil {
+		return err
+	}
+	if err := checkExtensions(o.Extensions); err != nil {
 		return err
 	}
 	_, err := o.endpoint()

@@ -32,7 +32,8 @@ type peerConn struct {
 	t       *testing.T
 	request *http.Request
 	ws      *websocket.Conn
-	in      chan phx.Message // all but heartbeats
+	in      chan phx.Message // all but heartbeats and network interfaces
+	by      chan string      // network interfaces, as the device names them
 	beats   chan struct{}
 	gone    chan struct{} // closed when the device hung up
 }
@@ -56,7 +57,8 @@ func (p *peer) serve(t *testing.T, w http.ResponseWriter, r *http.Request) {
 	defer ws.CloseNow()
 	c := &peerConn{
 		t: t, request: r, ws: ws,
-		in: make(chan phx.Message, 4096), beats: make(chan struct{}, 4096), gone: make(chan struct{}),
+		in: make(chan phx.Message, 4096), beats: make(chan struct{}, 4096),
+		by: make(chan string, 4096), gone: make(chan struct{}),
 	}
 	defer close(c.gone)
 	p.conns <- c
@@ -82,6 +84,8 @@ func (p *peer) serve(t *testing.T, w http.ResponseWriter, r *http.Request) {
 			if !p.deaf.Load() {
 				c.send(string(phx.AppendHeartbeatReply(nil, m.Ref)))
 			}
+		case m.Event == phx.EventReportNetworkInterface:
+			c.by <- string(m.Payload)
 		default:
 			c.in <- m
 		}

@@ -1,14 +1,19 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"net/http/httptrace"
 	"sync"
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
 
 	"github.com/ganglion-iot/ganglion/phx"
 )
@@ -20,16 +25,38 @@ const (
 	maxRedirects = 2       // in a row, as for devices of the original
 )
 
+// Bounds of bulk: the output of terminals, and files. A heartbeat tells when
+// the server has taken what was sent, so that what waits on a slow line stays
+// little and the next heartbeat is answered in time.
+const (
+	bulkWindow = 64 << 10  // bytes that may be on their way
+	bulkRate   = 512 << 10 // bytes per second
+)
+
+// interfacePause is the time between two tries to find the network interface
+// of the connection.
+const interfacePause = time.Minute
+
 // session is one connection to the server.
 type session struct {
 	ctx  context.Context // ends with the connection
 	conn *websocket.Conn
 	kind websocket.MessageType // of all frames, both ways
+	log  *slog.Logger
 
-	mu     sync.Mutex // guards client and the order of writes
+	mu     sync.Mutex // guards what follows and the order of writes
 	client *phx.Client
+	beats  bool          // a heartbeat waits for its acknowledgement
+	bulk   int           // bytes of bulk sent and not known to be taken
+	marked int           // how many of them were sent before that heartbeat
+	taken  chan struct{} // closed when the server has taken some; nil: nobody waits
 
-	joining int // heartbeats until the join must be answered; 0: it is. Of serve.
+	limit   *rate.Limiter // of bulk
+	sent    chan struct{} // a heartbeat was sent out of turn
+	joining int           // heartbeats until the join of the device must be answered; 0: it is. Of serve.
+
+	local net.Addr    // of the connection; nil: unknown
+	again *time.Timer // until the next try to find the interface it belongs to
 }
 
 // maxJoinBeats is how many heartbeats a join may stay without an answer: less
@@ -44,11 +71,14 @@ var (
 // connect runs one connection from the upgrade to its end and tells why it
 // ended.
 func (l *Link) connect(ctx context.Context) error {
-	running, err := l.opts.Slots.Running(ctx)
-	if err != nil {
+	device := &deviceTopic{l: l}
+	if err := device.read(ctx); err != nil {
 		return err
 	}
-	conn, err := l.dial(ctx)
+	var local net.Addr
+	conn, err := l.dial(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { local = c.Conn.LocalAddr() },
+	}))
 	if err != nil {
 		return err
 	}
@@ -57,111 +87,84 @@ func (l *Link) connect(ctx context.Context) error {
 	defer conn.CloseNow()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{ctx: ctx, conn: conn, client: phx.NewClient(l.opts.Heartbeat, time.Now()), kind: websocket.MessageText}
-	if l.opts.Serializer == phx.MessagePack {
-		s.client.Serializer, s.kind = phx.MessagePack, websocket.MessageBinary
-	}
-	if err := s.join(l.joinParams(running)); err != nil {
+	s := newSession(ctx, conn, l.opts)
+	s.local = local
+	defer s.again.Stop()
+	l.connection.Store(s)
+	defer l.connection.Store(nil)
+	defer l.left()
+	t := newTopics(s, l.opts.Rejoin, l.topics(device))
+	defer t.timer.Stop()
+	if err := t.join(ctx, phx.TopicDevice); err != nil {
 		return err
 	}
-	defer l.left()
 	frames := make(chan []byte)
 	ended := make(chan error, 1)
 	reader.Go(func() { ended <- s.read(frames) })
-	return l.serve(ctx, s, running, frames, ended)
+	return l.serve(ctx, t, frames, ended)
+}
+
+func newSession(ctx context.Context, conn *websocket.Conn, o Options) *session {
+	s := &session{
+		ctx: ctx, conn: conn, client: phx.NewClient(o.Heartbeat, time.Now()), kind: websocket.MessageText, log: o.Logger,
+		limit: rate.NewLimiter(bulkRate, bulkWindow), sent: make(chan struct{}, 1), again: time.NewTimer(time.Hour),
+	}
+	s.again.Stop()
+	if o.Serializer == phx.MessagePack {
+		s.client.Serializer, s.kind = phx.MessagePack, websocket.MessageBinary
+	}
+	return s
+}
+
+// topics are those of a new connection. The console and the extensions last
+// longer than it.
+func (l *Link) topics(device *deviceTopic) map[string]topic {
+	all := map[string]topic{phx.TopicDevice: device}
+	if l.opts.Console != nil {
+		if l.console == nil {
+			l.console = newConsole(l)
+		}
+		all[phx.TopicConsole] = l.console
+	}
+	if len(l.opts.Extensions) > 0 {
+		if l.extensions == nil {
+			l.extensions = newExtensions(l)
+		}
+		all[phx.TopicExtensions] = l.extensions
+	}
+	return all
 }
 
 // serve handles what happens on a connection until it ends.
-func (l *Link) serve(ctx context.Context, s *session, running Running, frames <-chan []byte, ended <-chan error) error {
+func (l *Link) serve(ctx context.Context, t *topics, frames <-chan []byte, ended <-chan error) error {
+	s := t.s
 	heartbeat := time.NewTimer(l.opts.Heartbeat)
 	defer heartbeat.Stop()
-	rejoin := time.NewTimer(time.Hour)
-	rejoin.Stop()
-	defer rejoin.Stop()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-ended:
-			return err
+			err = ctx.Err()
+		case err = <-ended:
 		case frame := <-frames:
-			again, err := l.receive(ctx, s, running, frame)
-			if err != nil {
-				return err
-			}
-			if again {
-				rejoin.Reset(l.opts.Rejoin)
-			}
-		case <-rejoin.C:
-			fresh, err := l.opts.Slots.Running(ctx)
-			if err != nil {
-				return err
-			}
-			running = fresh
-			if err := s.join(l.joinParams(running)); err != nil {
-				return err
-			}
+			err = t.receive(ctx, frame)
+		case <-t.timer.C:
+			err = t.joinDue(ctx)
 		case <-heartbeat.C:
-			if err := s.beat(); err != nil {
-				return err
-			}
+			err = s.beat()
 			heartbeat.Reset(l.opts.Heartbeat)
+		case <-s.sent:
+			heartbeat.Reset(l.opts.Heartbeat)
+		case <-s.again.C:
+			s.reportInterface()
 		case <-l.reboot:
-			if err := l.restart(ctx); err != nil {
-				return err
-			}
+			err = l.restart(ctx)
 		case <-l.unproven.C:
-			if err := l.giveUpProof(ctx); err != nil {
-				return err
-			}
+			err = l.giveUpProof(ctx)
 		}
-	}
-}
-
-// receive handles one frame and reports whether the device topic must be
-// joined again after a pause. An error ends the connection.
-func (l *Link) receive(ctx context.Context, s *session, running Running, frame []byte) (rejoin bool, err error) {
-	s.mu.Lock()
-	in, err := s.client.Receive(frame)
-	s.mu.Unlock()
-	if err != nil {
-		l.opts.Logger.Warn("message not understood", "error", err)
-		return false, nil
-	}
-	if in.Message.Topic != phx.TopicDevice || in.Message.Binary {
-		return false, nil
-	}
-	switch in.Kind {
-	case phx.Joined:
-		s.joining = 0
-		l.joined(ctx, s, running)
-	case phx.JoinFailed, phx.TopicClosed:
-		s.joining = 0
-		l.left()
-		l.opts.Logger.Warn("the server refused the device topic", "response", string(in.Response))
-		return true, nil
-	case phx.TopicLeft:
-		// The topic cannot be joined again on this connection, and without it
-		// the connection is of no use.
-		return false, errTopicLeft
-	case phx.Event:
-		l.event(s, running, in.Message)
-	}
-	return false, nil
-}
-
-// event handles an order of the server. Events unknown here are ignored.
-func (l *Link) event(s *session, running Running, m phx.Message) {
-	switch m.Event {
-	case phx.EventUpdate:
-		l.startUpdate(m.Payload, running.Firmware)
-	case phx.EventFwupPublicKeys:
-		l.setKeys(m.Payload)
-	case phx.EventIdentify:
-		l.startIdentify()
-	case phx.EventReboot:
-		_ = s.push(phx.EventRebooting, struct{}{}) // a courtesy; the order stands without it
-		l.orderRestart()
+		if err != nil {
+			return err
+		}
 	}
 }
 
@@ -183,33 +186,127 @@ func (s *session) read(frames chan<- []byte) error {
 	}
 }
 
-func (s *session) join(params map[string]any) error {
-	body, err := json.Marshal(params)
+// explain tells what a frame means.
+func (s *session) explain(frame []byte) (phx.Inbound, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in, err := s.client.Receive(frame)
+	if err != nil {
+		return in, err
+	}
+	switch in.Kind {
+	case phx.HeartbeatAck:
+		s.beats = false
+		s.bulk -= s.marked
+		s.marked = 0
+		if s.taken != nil {
+			close(s.taken)
+			s.taken = nil
+		}
+	case phx.Joined, phx.JoinFailed, phx.TopicClosed:
+		if in.Message.Topic == phx.TopicDevice {
+			s.joining = 0
+		}
+	}
+	return in, nil
+}
+
+func (s *session) isJoined(topic string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client.IsJoined(topic)
+}
+
+func (s *session) join(topic string, params any) error {
+	body, err := marshal(params)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	frame, err := s.client.AppendJoin(nil, phx.TopicDevice, body)
+	frame, err := s.client.AppendJoin(nil, topic, body)
 	if err != nil {
 		return err
 	}
-	s.joining = maxJoinBeats
+	if topic == phx.TopicDevice {
+		s.joining = maxJoinBeats
+	}
 	return s.write(frame)
 }
 
+// push sends a message on the topic of the device.
 func (s *session) push(event string, payload any) error {
-	body, err := json.Marshal(payload)
+	_, err := s.send(phx.TopicDevice, event, payload, 0)
+	return err
+}
+
+// pushBulk sends a message once the server has taken what was sent before, or
+// most of it.
+func (s *session) pushBulk(ctx context.Context, topic, event string, payload any) (ref string, err error) {
+	body, err := marshal(payload)
 	if err != nil {
-		return err
+		return "", err
+	}
+	if err := s.limit.WaitN(ctx, min(len(body), bulkWindow)); err != nil {
+		return "", err
+	}
+	for {
+		wait, err := s.room(topic)
+		if err != nil {
+			return "", err
+		}
+		if wait == nil {
+			return s.send(topic, event, json.RawMessage(body), len(body))
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-s.ctx.Done():
+			return "", s.ctx.Err()
+		}
+	}
+}
+
+// room is nil when bulk may be sent, or what to wait for. It asks the server
+// for a sign of life when there is none on its way.
+func (s *session) room(topic string) (<-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.client.IsJoined(topic) {
+		return nil, phx.ErrNotJoined
+	}
+	if s.bulk < bulkWindow {
+		return nil, nil
+	}
+	if !s.beats {
+		if err := s.heartbeat(); err != nil {
+			return nil, err
+		}
+		select {
+		case s.sent <- struct{}{}:
+		default:
+		}
+	}
+	if s.taken == nil {
+		s.taken = make(chan struct{})
+	}
+	return s.taken, nil
+}
+
+func (s *session) send(topic, event string, payload any, bulk int) (ref string, err error) {
+	body, err := marshal(payload)
+	if err != nil {
+		return "", err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	frame, _, err := s.client.AppendPush(nil, phx.TopicDevice, event, body)
+	frame, ref, err := s.client.AppendPush(nil, topic, event, body)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return s.write(frame)
+	s.bulk += bulk
+	return ref, s.write(frame)
 }
 
 // beat sends a heartbeat, unless the server is gone: it must have answered the
@@ -222,10 +319,16 @@ func (s *session) beat() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.heartbeat()
+}
+
+// heartbeat sends one; s.mu is held.
+func (s *session) heartbeat() error {
 	frame, err := s.client.AppendHeartbeat(nil, time.Now())
 	if err != nil {
 		return err
 	}
+	s.beats, s.marked = true, s.bulk
 	return s.write(frame)
 }
 
@@ -234,4 +337,18 @@ func (s *session) write(frame []byte) error {
 	ctx, cancel := context.WithTimeout(s.ctx, writeTimeout)
 	defer cancel()
 	return s.conn.Write(ctx, s.kind, frame)
+}
+
+// marshal writes JSON as short as it can be: terminals send < and > as they are.
+func marshal(v any) ([]byte, error) {
+	if raw, ok := v.(json.RawMessage); ok {
+		return raw, nil
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
