@@ -16,11 +16,19 @@ var DefaultBackoff = []time.Duration{
 // reset, so that a fleet which lost its server together does not come back
 // together.
 type backoff struct {
-	base []time.Duration
-	n    int
+	base   []time.Duration
+	custom func(attempt int) time.Duration // nil: base counts
+	n      int
 }
 
+// leastPause keeps a hook from making a busy loop.
+const leastPause = 100 * time.Millisecond
+
 func (b *backoff) next() time.Duration {
+	if b.custom != nil {
+		b.n++
+		return max(b.custom(b.n-1), leastPause)
+	}
 	d := b.base[min(b.n, len(b.base)-1)]
 	b.n++
 	return d + time.Duration(rand.Float64()*0.5*float64(d))

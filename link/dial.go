@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/coder/websocket"
@@ -17,65 +18,135 @@ import (
 
 // dial upgrades, at the place of the last redirect first. After a failure the
 // next try begins at the configured place again: a redirect that leads nowhere
-// must not cut a device off.
+// must not cut a device off. Errors are explained.
 func (l *Link) dial(ctx context.Context) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	at := l.endpoint
-	l.endpoint = l.configured
+	c, err := l.opts.credentials(ctx)
+	if err != nil {
+		return nil, l.explain(err, c)
+	}
+	conn, err := l.dialAs(ctx, c)
+	if err != nil {
+		return nil, l.explain(err, c)
+	}
+	conn.SetReadLimit(maxMessage)
+	return conn, nil
+}
+
+func (l *Link) dialAs(ctx context.Context, c credentials) (*websocket.Conn, error) {
+	configured, err := l.opts.endpoint(c.certificate != nil)
+	if err != nil {
+		return nil, err
+	}
+	at := configured
+	if l.moved != nil {
+		at, l.moved = l.moved, nil
+	}
 	for redirects := 0; ; redirects++ {
-		conn, resp, err := l.upgrade(ctx, at) //nolint:bodyclose // the body of a refusal has been read; the connection takes any other
+		conn, resp, err := l.upgrade(ctx, at, c) //nolint:bodyclose // the body of a refusal has been read; the connection takes any other
 		if err == nil {
-			l.endpoint = at
-			conn.SetReadLimit(maxMessage)
+			if at != configured {
+				l.moved = at
+			}
 			return conn, nil
 		}
 		if resp == nil {
 			return nil, err
 		}
-		if resp.StatusCode < 300 || resp.StatusCode > 399 {
+		if !isRedirect(resp.StatusCode) {
 			return nil, l.refused(resp, err)
 		}
 		if redirects == maxRedirects {
-			return nil, fmt.Errorf("stopped after %d redirects", redirects)
+			return nil, fmt.Errorf("stopped after %d redirects: %w", redirects, l.refused(resp, nil))
 		}
 		if at, err = redirected(at, resp.Header.Get("Location"), l.opts.Serializer); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", err, l.refused(resp, nil))
 		}
 	}
+}
+
+func isRedirect(status int) bool {
+	return status >= 300 && status <= 399 && status != http.StatusNotModified
+}
+
+// explain adds advice to an error of connecting.
+func (l *Link) explain(err error, c credentials) error {
+	host := l.opts.Host
+	if base, berr := l.opts.base(); berr == nil {
+		host = base.Host
+	}
+	return explain(err, circumstances{host: host, credentials: c, now: l.opts.Now()})
 }
 
 // upgrade makes one request. Each has a transport of its own without idle
 // connections: nothing is left behind by a refusal.
-func (l *Link) upgrade(ctx context.Context, at *url.URL) (*websocket.Conn, *http.Response, error) {
+func (l *Link) upgrade(ctx context.Context, at *url.URL, c credentials) (*websocket.Conn, *http.Response, error) {
+	compression := websocket.CompressionDisabled
+	if l.opts.Compression {
+		// Messages are short and few: a window that is kept costs more memory
+		// than it saves bytes.
+		compression = websocket.CompressionNoContextTakeover
+	}
+	transport := l.opts.transport(c)
+	if at.Scheme == "ws" {
+		l.opts.tunnel(transport)
+	}
+	return websocket.Dial(ctx, at.String(), &websocket.DialOptions{
+		HTTPClient:      &http.Client{Transport: transport, CheckRedirect: useLastResponse},
+		HTTPHeader:      l.header(c),
+		CompressionMode: compression,
+	})
+}
+
+func useLastResponse(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// header is what every request to the server carries: what the options say,
+// and a signature of this moment.
+func (l *Link) header(c credentials) http.Header {
 	header := l.opts.Header.Clone()
 	if header == nil {
 		header = http.Header{}
 	}
-	if s := l.opts.Secret; s != nil && l.opts.Certificate == nil {
-		for k, v := range nh1.SignNH1(s.Key, s.Secret, l.opts.Identifier, l.opts.Now().Add(l.clock)) {
+	if c.certificate == nil {
+		for k, v := range nh1.SignNH1(c.key, c.secret, c.identifier, l.opts.Now().Add(l.clock)) {
 			header[k] = v
 		}
 	}
-	return websocket.Dial(ctx, at.String(), &websocket.DialOptions{
-		HTTPClient: &http.Client{
-			Transport: &http.Transport{
-				Proxy:             http.ProxyFromEnvironment,
-				DialContext:       (&net.Dialer{Timeout: dialTimeout}).DialContext,
-				TLSClientConfig:   l.opts.tlsConfig(),
-				DisableKeepAlives: true,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		HTTPHeader:      header,
-		CompressionMode: websocket.CompressionDisabled,
-	})
+	return header
 }
 
-// redirected is where a redirect leads: http stands for ws and https for wss.
-// It never leads away from TLS, as a device signs again for the new place, nor
-// to another version: both ends must speak the same.
+// transport connects to the server, for one request.
+func (o Options) transport(c credentials) *http.Transport {
+	return &http.Transport{
+		Proxy:                  o.proxy(),
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:        o.tlsConfig(c.certificate),
+		TLSHandshakeTimeout:    dialTimeout,
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: 64 << 10,
+		OnProxyConnectResponse: proxyAnswer,
+	}
+}
+
+// redirected is where a redirect of an upgrade leads. It does not lead to
+// another version: both ends must speak the same.
 func redirected(from *url.URL, location string, serializer phx.Serializer) (*url.URL, error) {
+	to, err := leadsTo(from, location)
+	if err != nil {
+		return nil, err
+	}
+	q := to.Query()
+	if vsn := serializer.Version(); q.Get("vsn") != vsn {
+		q.Set("vsn", vsn)
+		to.RawQuery = q.Encode()
+	}
+	return to, nil
+}
+
+// leadsTo is where a redirect leads: http stands for ws and https for wss. It
+// never leads away from TLS, as a device signs again for the new place.
+func leadsTo(from *url.URL, location string) (*url.URL, error) {
 	if location == "" {
 		return nil, errors.New("a redirect without a location")
 	}
@@ -95,42 +166,72 @@ func redirected(from *url.URL, location string, serializer phx.Serializer) (*url
 	if from.Scheme == "wss" && to.Scheme != "wss" {
 		return nil, fmt.Errorf("a redirect to %q, which is not protected by TLS", location)
 	}
-	q := to.Query()
-	if vsn := serializer.Version(); q.Get("vsn") != vsn {
-		q.Set("vsn", vsn)
-		to.RawQuery = q.Encode()
-	}
 	return to, nil
 }
 
-// refused words a refusal. One that carries the server's time teaches a device
-// whose clock is behind when to sign for, and one whose clock was set since
-// that it needs no correction any more.
+// refused makes an error of a refusal. One that carries the server's time
+// teaches a device whose clock is behind when to sign for, and one whose clock
+// was set since that it needs no correction any more.
 func (l *Link) refused(resp *http.Response, err error) error {
-	if at, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil && resp.StatusCode == http.StatusUnauthorized {
-		l.clock = 0
-		if ahead := at.Sub(l.opts.Now()); ahead > time.Second {
-			l.clock = ahead
+	refused := &RefusedError{Status: resp.StatusCode, Reason: resp.Header.Get("nh-connection-error-reason"), err: err}
+	if at, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil {
+		refused.server = at
+		if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+			l.clock = 0
+			if ahead := at.Sub(l.opts.Now()); ahead > time.Second {
+				l.clock = ahead
+			}
 		}
 	}
-	if why := resp.Header.Get("nh-connection-error-reason"); why != "" {
-		return fmt.Errorf("refused with status %d: %s", resp.StatusCode, why)
+	if after, ok := parseRetryAfter(resp.Header.Get("Retry-After"), l.opts.Now()); ok {
+		refused.RetryAfter = after
 	}
-	return fmt.Errorf("refused with status %d: %w", resp.StatusCode, err)
+	return refused
 }
 
-// firstHop is the address a connection to the endpoint goes to first: its own,
+// maxRetryAfter bounds what a server may ask for.
+const maxRetryAfter = 24 * time.Hour
+
+// parseRetryAfter reads how long to wait (RFC 9110 §10.2.3): seconds, or a
+// date. It is at most maxRetryAfter.
+func parseRetryAfter(text string, now time.Time) (time.Duration, bool) {
+	if seconds, err := strconv.ParseUint(text, 10, 63); err == nil {
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second, true
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter), true
+	}
+	return 0, false
+}
+
+// firstHop is the address a connection to the server goes to first: its own,
 // or the proxy's.
-func firstHop(endpoint *url.URL) string {
-	u := *endpoint
+func (o Options) firstHop() (string, error) {
+	u, err := o.base()
+	if err != nil {
+		return "", err
+	}
+	if u, err = o.hop(u); err != nil {
+		return "", err
+	}
+	return hostPort(u), nil
+}
+
+// hop is the proxy for a server, or the server itself as an http address.
+func (o Options) hop(server *url.URL) (*url.URL, error) {
+	u := *server
 	u.Scheme = "https"
-	if endpoint.Scheme == "ws" {
+	if server.Scheme == "ws" {
 		u.Scheme = "http"
 	}
-	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &u}); err == nil && proxy != nil {
-		return hostPort(proxy)
+	proxy, err := o.proxy()(&http.Request{URL: &u})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("find the proxy: %w", err)
+	case proxy != nil:
+		return proxy, nil
 	}
-	return hostPort(&u)
+	return &u, nil
 }
 
 // hostPort is the address to connect to.

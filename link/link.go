@@ -36,62 +36,118 @@ type Link struct {
 	lastTold  time.Time
 	lastStage Stage
 	lastPct   int
+	polled    polledOffer
 
-	configured *url.URL        // where Options say the server is
-	endpoint   *url.URL        // where it is since its last redirect
-	reboot     chan struct{}   // restart: an update was written, or the server said so
-	written    atomic.Bool     // an update waits for the restart
-	again      *time.Timer     // after a restart that failed; nil before
-	unproven   *time.Timer     // runs while the firmware must prove itself
-	work       sync.WaitGroup  // the update in progress, and identifying
-	identify   atomic.Bool     // identifying
-	clock      time.Duration   // how far the server's clock is ahead of ours, for signing
-	life       context.Context // of Run; updates live as long
+	moved    *url.URL        // where the server is since its last redirect; nil: where Options say
+	kick     chan struct{}   // connect now
+	reboot   chan struct{}   // restart: an update was written, or the server said so
+	written  atomic.Bool     // an update waits for the restart
+	again    *time.Timer     // after a restart that failed; nil before
+	unproven *time.Timer     // runs while the firmware must prove itself
+	work     sync.WaitGroup  // the update in progress, and identifying
+	identify atomic.Bool     // identifying
+	clock    time.Duration   // how far the server's clock is ahead of ours, for signing
+	life     context.Context // of Run; updates live as long
 
 	channels
 }
 
 var _ reporter = (*Link)(nil)
 
-// New checks the options and makes a Link. It does no I/O.
+// New checks the options and makes a Link. It does no I/O. Options with a
+// Configure are checked by Run.
 func New(o Options) (*Link, error) {
+	l := &Link{opts: o, reboot: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	if o.Configure != nil {
+		if l.opts.Alarms == nil {
+			l.opts.Alarms = &Alarms{}
+		}
+		return l, nil
+	}
+	if err := l.prepare(o); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// configure lets Configure have its say.
+func (l *Link) configure(ctx context.Context) error {
+	configure := l.opts.Configure
+	if configure == nil {
+		return nil
+	}
+	o := l.opts
+	o.Header = o.Header.Clone()
+	if err := configure(ctx, &o); err != nil {
+		return fmt.Errorf("link: configure: %w", err)
+	}
+	o.Configure = nil
+	o.Alarms = orDefault(o.Alarms, l.opts.Alarms)
+	return l.prepare(o)
+}
+
+// prepare checks options and builds on them.
+func (l *Link) prepare(o Options) error {
 	o, err := o.withDefaults()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	endpoint, err := o.endpoint()
-	if err != nil {
-		return nil, err
+	if o.Client == nil {
+		o.Client = DefaultClient{Logger: o.Logger}
 	}
-	l := &Link{
-		opts: o, backoff: backoff{base: o.Backoff}, reboot: make(chan struct{}, 1),
-		configured: endpoint, endpoint: endpoint,
+	l.opts = o
+	l.backoff = backoff{base: o.Backoff, custom: o.BackoffFunc}
+	l.updater = &updater{opts: o, report: l, keys: append([]fwup.PublicKey(nil), o.PublicKeys...)}
+	return nil
+}
+
+// Alarms are where this Link sets and clears its alarms.
+func (l *Link) Alarms() *Alarms { return l.opts.Alarms }
+
+// Connect lets a Link that stays offline begin, and one that waits before it
+// tries again do so at once. On one that is connected it does nothing. It may
+// be called at any time, from any goroutine.
+func (l *Link) Connect() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
 	}
-	if l.opts.Client == nil {
-		l.opts.Client = DefaultClient{Logger: o.Logger}
-	}
-	l.updater = &updater{opts: l.opts, report: l, keys: append([]fwup.PublicKey(nil), o.PublicKeys...)}
-	return l, nil
 }
 
 // Run keeps the device connected until ctx ends, or until the device must
 // restart: then it returns ErrRebooting, after the Client's Reboot returned.
 // An update in progress is stopped and its download kept.
 func (l *Link) Run(ctx context.Context) error {
+	if err := l.configure(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.opts.Download.Client.CloseIdleConnections()
 	defer l.work.Wait()
 	defer cancel()
 	l.life = ctx
+	l.opts.Alarms.Set(AlarmDisconnected, "not connected yet")
 	// Armed before anything that may wait for ever: a firmware that finds no
 	// network must fall back as well.
 	l.watchProof(ctx)
 	defer l.stopTimers()
+	if l.opts.StayOffline {
+		if err := l.wait(ctx, forever); err != nil {
+			return err
+		}
+	}
 	if l.opts.WaitForNetwork {
 		if err := l.awaitNetwork(ctx); err != nil {
 			return err
 		}
 	}
+	if l.opts.Mode == Poll {
+		return l.runPolling(ctx)
+	}
+	return l.runPush(ctx)
+}
+
+func (l *Link) runPush(ctx context.Context) error {
 	for {
 		err := l.connect(ctx)
 		if errors.Is(err, ErrRebooting) {
@@ -100,11 +156,33 @@ func (l *Link) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		l.failed(err)
 		l.opts.Client.Disconnected(err)
-		if stop := l.wait(ctx, l.backoff.next()); stop != nil {
+		if stop := l.waitAgain(ctx, max(l.backoff.next(), asked(err))); stop != nil {
 			return stop
 		}
 	}
+}
+
+// failed tells whoever wants to know that there is no connection.
+func (l *Link) failed(err error) {
+	l.opts.Alarms.Set(AlarmDisconnected, err.Error())
+	if l.opts.OnError != nil {
+		l.opts.OnError(err)
+	}
+}
+
+// maxAsked bounds how long a server can keep a device away that would stay
+// connected.
+const maxAsked = 5 * time.Minute
+
+// asked is how long the server asked to wait.
+func asked(err error) time.Duration {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return min(refused.RetryAfter, maxAsked)
+	}
+	return 0
 }
 
 func (l *Link) stopTimers() {
@@ -114,7 +192,20 @@ func (l *Link) stopTimers() {
 	}
 }
 
-// wait pauses between connections; an update may finish meanwhile.
+// forever is longer than any device runs.
+const forever = 100 * 365 * 24 * time.Hour
+
+// waitAgain is wait, but only for what calls Connect from now on.
+func (l *Link) waitAgain(ctx context.Context, d time.Duration) error {
+	select {
+	case <-l.kick:
+	default:
+	}
+	return l.wait(ctx, d)
+}
+
+// wait pauses between connections, until Connect is called; an update may
+// finish meanwhile.
 func (l *Link) wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -123,6 +214,8 @@ func (l *Link) wait(ctx context.Context, d time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-t.C:
+			return nil
+		case <-l.kick:
 			return nil
 		case <-l.reboot:
 			if err := l.restart(ctx); err != nil {
@@ -140,11 +233,19 @@ func (l *Link) wait(ctx context.Context, d time.Duration) error {
 // connection.
 func (l *Link) awaitNetwork(ctx context.Context) error {
 	d := net.Dialer{Timeout: DefaultNetworkCheck}
+	told := false
 	for {
-		conn, err := d.DialContext(ctx, "tcp", firstHop(l.endpoint))
+		address, err := l.opts.firstHop()
 		if err == nil {
-			conn.Close()
-			return nil
+			var conn net.Conn
+			if conn, err = d.DialContext(ctx, "tcp", address); err == nil {
+				conn.Close()
+				return nil
+			}
+		}
+		if ctx.Err() == nil && !told {
+			told = true // once is enough: it goes on every few seconds
+			l.opts.Logger.Warn("waiting for the network", "error", l.explain(err, credentials{}))
 		}
 		if err := l.wait(ctx, DefaultNetworkCheck); err != nil {
 			return err
@@ -212,6 +313,13 @@ func (l *Link) giveUpProof(ctx context.Context) error {
 func (l *Link) status(payload map[string]any, keep bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if payload["status"] == "received" {
+		l.opts.Alarms.Set(AlarmUpdateInProgress, "an update is being taken")
+	}
+	if l.opts.Mode == Poll {
+		l.polled.note(payload, time.Now(), max(l.opts.PollInterval, heldAfterFailure))
+		return
+	}
 	if s := l.session; s != nil && s.push("status_update", payload) == nil {
 		return
 	}
@@ -265,6 +373,7 @@ func (l *Link) joinParams(running Running) map[string]any {
 // go out, and a firmware that proved itself is marked good.
 func (l *Link) joined(ctx context.Context, s *session, running Running) {
 	l.backoff.reset()
+	l.opts.Alarms.Clear(AlarmDisconnected)
 	l.mu.Lock()
 	l.session = s
 	pending := l.pending
@@ -274,24 +383,28 @@ func (l *Link) joined(ctx context.Context, s *session, running Running) {
 	for _, p := range pending {
 		l.status(p, true)
 	}
-	if !running.Validated {
-		l.validate(ctx, s)
-	}
-}
-
-func (l *Link) validate(ctx context.Context, s *session) {
-	if err := l.opts.Client.Validate(ctx); err != nil {
-		l.opts.Logger.Error("the new firmware is not good", "error", err)
-		return
-	}
-	if err := l.opts.Slots.Validate(ctx); err != nil {
-		l.opts.Logger.Error("could not mark the firmware good", "error", err)
+	if running.Validated || !l.validate(ctx) {
 		return
 	}
 	if err := s.push("firmware_validated", struct{}{}); err != nil {
 		// The next join says it again.
 		l.opts.Logger.Warn("could not report the validation", "error", err)
 	}
+}
+
+// validate marks the running firmware good, if the Client agrees: the server
+// accepted it.
+func (l *Link) validate(ctx context.Context) bool {
+	if err := l.opts.Client.Validate(ctx); err != nil {
+		l.opts.Logger.Error("the new firmware is not good", "error", err)
+		return false
+	}
+	if err := l.opts.Slots.Validate(ctx); err != nil {
+		l.opts.Logger.Error("could not mark the firmware good", "error", err)
+		return false
+	}
+	l.opts.Client.FirmwareValidated()
+	return true
 }
 
 // startIdentify lets the Client draw attention, beside the connection: blinking
@@ -309,6 +422,9 @@ func (l *Link) startIdentify() {
 func (l *Link) left() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.session != nil {
+		l.opts.Alarms.Set(AlarmDisconnected, "the connection to the server was lost")
+	}
 	l.session = nil
 }
 
@@ -367,10 +483,12 @@ func (l *Link) startUpdate(payload []byte, running Firmware) {
 		return
 	}
 	l.work.Go(func() {
-		if l.updater.run(l.life, o, running) {
-			l.written.Store(true)
-			l.orderRestart()
+		if !l.updater.run(l.life, o, running) {
+			l.opts.Alarms.Clear(AlarmUpdateInProgress)
+			return
 		}
+		l.written.Store(true)
+		l.orderRestart()
 	})
 }
 
@@ -398,6 +516,6 @@ func (l *Link) setKeys(payload []byte) {
 		}
 	}
 	if len(keys) > 0 {
-		l.updater.setKeys(keys)
+		l.updater.setKeys(append(keys, l.opts.PublicKeys...))
 	}
 }

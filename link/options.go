@@ -13,10 +13,8 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ganglion-iot/ganglion/fwup"
-	"github.com/ganglion-iot/ganglion/nh1"
 	"github.com/ganglion-iot/ganglion/phx"
 )
 
@@ -242,6 +240,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Rejoin = orDefault(o.Rejoin, DefaultRejoin)
 	o.ValidateWithin = orDefault(o.ValidateWithin, DefaultValidateWithin)
 	o.FwupVersion = orDefault(o.FwupVersion, "1.16.0")
+	if o.Alarms == nil {
+		o.Alarms = &Alarms{}
+	}
 	if len(o.Backoff) == 0 {
 		o.Backoff = DefaultBackoff
 	}
@@ -251,20 +252,19 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Download = o.Download.withDefaults(o.TLS)
+	o.Download = o.Download.withDefaults(o.TLS, o.proxy())
 	return o, nil
 }
 
 func (o Options) check() error {
+	if err := o.checkCredentials(); err != nil {
+		return err
+	}
 	switch {
-	case o.Identifier == "" || len(o.Identifier) > nh1.MaxIdentifier || !utf8.ValidString(o.Identifier):
-		return errors.New("link: identifier must be text of 1 to 255 bytes")
-	case o.Secret == nil && o.Certificate == nil:
-		return errors.New("link: a shared secret or a certificate is needed")
-	case o.Secret != nil && (o.Secret.Key == "" || o.Secret.Secret == ""):
-		return errors.New("link: the shared secret needs a key and a secret")
-	case o.Certificate != nil && (len(o.Certificate.Certificate) == 0 || o.Certificate.PrivateKey == nil):
-		return errors.New("link: the certificate is empty or has no key")
+	case o.Mode > Poll:
+		return fmt.Errorf("link: there is no mode %d", o.Mode)
+	case o.Mode == Poll && len(o.PublicKeys) == 0:
+		return errors.New("link: a device that polls needs PublicKeys: the server cannot send any")
 	case o.Serializer > phx.MessagePack:
 		return fmt.Errorf("link: there is no serializer %d", o.Serializer)
 	case o.Slots == nil:
@@ -284,7 +284,7 @@ func (o Options) check() error {
 	if err := checkExtensions(o.Extensions); err != nil {
 		return err
 	}
-	_, err := o.endpoint()
+	_, err := o.base()
 	return err
 }
 
@@ -299,7 +299,7 @@ func (o Options) checkTimes() error {
 		}
 	}
 	d := o.Download
-	if o.Rejoin < 0 || d.IdleTimeout < 0 || d.RetryPause < 0 || d.Timeout < 0 || d.MaxRetries < 0 || d.MaxSize < 0 ||
+	if o.Rejoin < 0 || o.PollInterval < 0 || d.IdleTimeout < 0 || d.RetryPause < 0 || d.Timeout < 0 || d.MaxRetries < 0 || d.MaxSize < 0 ||
 		d.MinSpeed < 0 || d.Slowest < 0 || d.MaxRedirects < 0 || d.ConcurrentParts < 0 || d.PartAttempts < 0 {
 		return errors.New("link: times and limits must not be negative")
 	}
@@ -309,15 +309,14 @@ func (o Options) checkTimes() error {
 	return nil
 }
 
-// endpoint is the WebSocket address: the path depends on how the device
-// authenticates.
-func (o Options) endpoint() (*url.URL, error) {
+// base is the server's address: wss or ws, a host and maybe a port.
+func (o Options) base() (*url.URL, error) {
 	host := o.Host
 	if !strings.Contains(host, "://") {
 		host = "wss://" + host
 	}
 	u, err := url.Parse(host)
-	if err != nil || u.Host == "" {
+	if err != nil || u.Hostname() == "" {
 		return nil, fmt.Errorf("link: host %q is not an address", o.Host)
 	}
 	switch u.Scheme {
@@ -329,14 +328,25 @@ func (o Options) endpoint() (*url.URL, error) {
 	default:
 		return nil, fmt.Errorf("link: host %q: scheme must be wss or ws", o.Host)
 	}
-	path := "/socket/websocket"
-	if o.Certificate == nil {
-		path = "/device-socket/websocket"
-	}
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: path, RawQuery: "vsn=" + o.Serializer.Version()}, nil
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
-func (d Download) withDefaults(base *tls.Config) Download {
+// endpoint is the WebSocket address: the path depends on how the device
+// authenticates.
+func (o Options) endpoint(certificate bool) (*url.URL, error) {
+	u, err := o.base()
+	if err != nil {
+		return nil, err
+	}
+	u.Path = "/device-socket/websocket"
+	if certificate {
+		u.Path = "/socket/websocket"
+	}
+	u.RawQuery = "vsn=" + o.Serializer.Version()
+	return u, nil
+}
+
+func (d Download) withDefaults(base *tls.Config, proxy func(*http.Request) (*url.URL, error)) Download {
 	d.IdleTimeout = orDefault(d.IdleTimeout, DefaultIdleTimeout)
 	d.RetryPause = orDefault(d.RetryPause, DefaultRetryPause)
 	d.MaxRetries = orDefault(d.MaxRetries, DefaultMaxRetries)
@@ -349,7 +359,7 @@ func (d Download) withDefaults(base *tls.Config) Download {
 	d.PartAttempts = orDefault(d.PartAttempts, DefaultPartAttempts)
 	if d.Client == nil {
 		d.Client = &http.Client{Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
+			Proxy:                 proxy,
 			DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
 			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: base.RootCAs},
 			TLSHandshakeTimeout:   30 * time.Second,
@@ -373,7 +383,7 @@ func orDefault[T comparable](v, def T) T {
 // tlsConfig is the configuration of the connection to the server. The
 // certificate is always presented: the server's list of authorities does not
 // name device signers.
-func (o Options) tlsConfig() *tls.Config {
+func (o Options) tlsConfig(cert *tls.Certificate) *tls.Config {
 	c := o.TLS.Clone()
 	if c.MinVersion == 0 {
 		c.MinVersion = tls.VersionTLS12
@@ -381,7 +391,7 @@ func (o Options) tlsConfig() *tls.Config {
 	if len(c.NextProtos) == 0 {
 		c.NextProtos = []string{"http/1.1"}
 	}
-	if cert := o.Certificate; cert != nil {
+	if cert != nil {
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	}
 	return c

@@ -59,11 +59,7 @@ func TestEndpoint(t *testing.T) {
 		{"https://h", true, "wss://h/socket/websocket?vsn=2.0.0"},
 		{"http://user:pass@h", true, "ws://h/socket/websocket?vsn=2.0.0"},
 	} {
-		o := Options{Host: c.host}
-		if c.certificate {
-			o.Certificate = &tls.Certificate{}
-		}
-		if u, err := o.endpoint(); err != nil || u.String() != c.want {
+		if u, err := (Options{Host: c.host}).endpoint(c.certificate); err != nil || u.String() != c.want {
 			t.Errorf("%s: %v, %v, want %s", c.host, u, err, c.want)
 		}
 	}
@@ -85,7 +81,7 @@ func TestHostPort(t *testing.T) {
 
 func TestCertificateIsAlwaysPresented(t *testing.T) {
 	cert := &tls.Certificate{Certificate: [][]byte{{1}}}
-	c := Options{TLS: &tls.Config{}, Certificate: cert}.tlsConfig()
+	c := Options{TLS: &tls.Config{}}.tlsConfig(cert)
 	got, err := c.GetClientCertificate(&tls.CertificateRequestInfo{})
 	if err != nil || got != cert || c.MinVersion != tls.VersionTLS12 || c.NextProtos[0] != "http/1.1" {
 		t.Errorf("%+v, %v", got, err)

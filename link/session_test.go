@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,7 +174,10 @@ func TestKeysOfTheServer(t *testing.T) {
 			}
 			l.setKeys([]byte(c.message))
 			keys := l.updater.publicKeys()
-			if c.use != (len(keys) == 1 && keys[0].Equal(stranger)) || !c.use && c.pinned && !keys[0].Equal(own) {
+			has := func(key fwup.PublicKey) bool {
+				return slices.ContainsFunc(keys, func(k fwup.PublicKey) bool { return k.Equal(key) })
+			}
+			if has(stranger) != c.use || has(own) != c.pinned {
 				t.Errorf("keys are %v", keys)
 			}
 		})
@@ -295,7 +299,7 @@ func TestAtMostTwoRedirectsInARow(t *testing.T) {
 	})
 	c := r.start()
 	c.join()
-	if err := await(t, "the reason", r.client.lost); err.Error() != "stopped after 2 redirects" {
+	if err := await(t, "the reason", r.client.lost); !strings.Contains(err.Error(), "stopped after 2 redirects") {
 		t.Errorf("gave up by %v", err)
 	}
 	if hits.Load() != 4 || c.request.URL.Path != "/device-socket/websocket" {
@@ -306,8 +310,7 @@ func TestAtMostTwoRedirectsInARow(t *testing.T) {
 func TestRedirectStaysWithinTLS(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	o := Options{Host: "wss://h", Certificate: nil}
-	from, err := o.endpoint()
+	from, err := (Options{Host: "wss://h"}).endpoint(false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,10 +343,10 @@ func TestRefusalsSayWhy(t *testing.T) {
 		}
 	})
 	r.start().join()
-	if err := await(t, "the first reason", r.client.lost); err.Error() != "refused with status 503: the platform could not be reached" {
+	if err := await(t, "the first reason", r.client.lost); !strings.HasSuffix(err.Error(), "(refused with status 503: the platform could not be reached)") {
 		t.Error(err)
 	}
-	if err := await(t, "the second reason", r.client.lost); !strings.HasPrefix(err.Error(), "refused with status 403") {
+	if err := await(t, "the second reason", r.client.lost); !strings.Contains(err.Error(), "shared secret") || !strings.Contains(err.Error(), "(refused with status 403") {
 		t.Error(err)
 	}
 }
