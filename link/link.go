@@ -40,6 +40,7 @@ type Link struct {
 
 	moved    *url.URL        // where the server is since its last redirect; nil: where Options say
 	kick     chan struct{}   // connect now
+	turns    chan struct{}   // taken whenever the goroutine of Run comes round
 	reboot   chan struct{}   // restart: an update was written, or the server said so
 	written  atomic.Bool     // an update waits for the restart
 	again    *time.Timer     // after a restart that failed; nil before
@@ -57,7 +58,7 @@ var _ reporter = (*Link)(nil)
 // New checks the options and makes a Link. It does no I/O. Options with a
 // Configure are checked by Run.
 func New(o Options) (*Link, error) {
-	l := &Link{opts: o, reboot: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
+	l := &Link{opts: o, reboot: make(chan struct{}, 1), kick: make(chan struct{}, 1), turns: make(chan struct{})}
 	if o.Configure != nil {
 		if l.opts.Alarms == nil {
 			l.opts.Alarms = &Alarms{}
@@ -217,6 +218,7 @@ func (l *Link) wait(ctx context.Context, d time.Duration) error {
 			return nil
 		case <-l.kick:
 			return nil
+		case <-l.turns:
 		case <-l.reboot:
 			if err := l.restart(ctx); err != nil {
 				return err

@@ -157,6 +157,7 @@ func (l *Link) serve(ctx context.Context, t *topics, frames <-chan []byte, ended
 			heartbeat.Reset(l.opts.Heartbeat)
 		case <-s.again.C:
 			s.reportInterface()
+		case <-l.turns:
 		case <-l.reboot:
 			err = l.restart(ctx)
 		case <-l.unproven.C:
