@@ -133,28 +133,51 @@ func explainRefusal(err error, c circumstances) (check, advice string) {
 const skew = time.Minute
 
 func explainUnauthorized(refused *RefusedError, c circumstances) (check, advice string) {
-	why := strings.ToLower(refused.Reason)
-	has := func(words ...string) bool {
-		for _, w := range words {
-			if strings.Contains(why, w) {
-				return true
+	if c.certificate == nil {
+		return explainSecret(refused, c)
+	}
+	if advice := explainCode(refused.Reason, c); advice != "" {
+		return CheckAuthentication, advice
+	}
+	if refused.Reason != "" {
+		return CheckAuthentication, "The server does not take the device's certificate: " + sentence(refused.Reason)
+	}
+	return CheckAuthentication, fmt.Sprintf("The server does not take the device's certificate: register the certificate itself, or that of its signer%s, with the organization on the server.", issuer(c.certificate))
+}
+
+// maxCode bounds what is taken for a reason in a word or two, in bytes. Longer
+// ones tell what to do themselves.
+const maxCode = 40
+
+// explainCode words a reason that is little more than a code.
+func explainCode(reason string, c circumstances) (advice string) {
+	if len(reason) > maxCode {
+		return ""
+	}
+	for _, code := range []struct {
+		words  []string
+		advice func() string
+	}{
+		{[]string{"unknown ca", "unknown issuer", "unknown authority", "unknown signer"}, func() string {
+			return fmt.Sprintf("The server does not know who signed the device's certificate: register the certificate of the signer%s with the organization on the server.", issuer(c.certificate))
+		}},
+		{[]string{"expired", "not yet valid"}, func() string {
+			return "The server takes the device's certificate for out of date: check its dates and the clocks of both sides, or issue a new one."
+		}},
+		{[]string{"not registered", "unknown device"}, func() string {
+			return fmt.Sprintf("The server knows the signer but not the device: create the device %q there, or let the signer register devices.", c.identifier)
+		}},
+	} {
+		for _, w := range code.words {
+			if strings.Contains(strings.ReplaceAll(strings.ToLower(reason), "_", " "), w) {
+				return code.advice()
 			}
 		}
-		return false
 	}
-	if c.certificate != nil {
-		switch {
-		case has("unknown ca", "unknown issuer", "unknown signer", "unknown authority", "issuer is not", "signer"):
-			return CheckAuthentication, fmt.Sprintf("The server does not know who signed the device's certificate: register the certificate of the signer%s with the organization on the server.", issuer(c.certificate))
-		case has("expired", "not yet valid"):
-			return CheckAuthentication, "The server takes the device's certificate for out of date: check its dates and the clocks of both sides, or issue a new one."
-		case has("not registered", "unknown device"):
-			return CheckAuthentication, fmt.Sprintf("The server knows the signer but not the device: create the device %q there, or let the signer register devices.", c.identifier)
-		case refused.Reason != "":
-			return CheckAuthentication, "The server does not take the device's certificate: " + sentence(refused.Reason)
-		}
-		return CheckAuthentication, fmt.Sprintf("The server does not take the device's certificate: register the certificate itself, or that of its signer%s, with the organization on the server.", issuer(c.certificate))
-	}
+	return ""
+}
+
+func explainSecret(refused *RefusedError, c circumstances) (check, advice string) {
 	if apart := refused.server.Sub(c.now); !refused.server.IsZero() && apart.Abs() > skew {
 		return CheckClock, clockAdvice(apart)
 	}
