@@ -18,6 +18,9 @@ import (
 // DefaultMaxFirmware is the largest firmware taken, in bytes.
 const DefaultMaxFirmware = 4 << 30
 
+// DefaultKeepMetrics is how long single values of metrics are kept.
+const DefaultKeepMetrics = 7 * 24 * time.Hour
+
 // Options are the parts the control plane works with.
 type Options struct {
 	Store       *store.DB
@@ -29,6 +32,7 @@ type Options struct {
 	Logger      *slog.Logger
 	BaseURL     func() string // where devices and people reach the web listener
 	MaxFirmware int64         // bytes; 0: DefaultMaxFirmware
+	KeepMetrics time.Duration // how long single values of metrics are kept; 0: DefaultKeepMetrics
 }
 
 // Enqueuer takes work that must survive a restart. Package jobs implements it.
@@ -48,6 +52,7 @@ type Control struct {
 	log         *slog.Logger
 	baseURL     func() string
 	maxFirmware int64
+	keepMetrics time.Duration
 	jobs        atomic.Pointer[Enqueuer]
 
 	signInByAddress *auth.Limiter
@@ -73,7 +78,7 @@ const (
 func New(o Options) *Control {
 	c := &Control{
 		store: o.Store, blob: o.Blob, bus: o.Bus, keyring: o.Keyring, signer: o.Signer,
-		clock: o.Clock, log: o.Logger, baseURL: o.BaseURL, maxFirmware: o.MaxFirmware,
+		clock: o.Clock, log: o.Logger, baseURL: o.BaseURL, maxFirmware: o.MaxFirmware, keepMetrics: o.KeepMetrics,
 		signInByAddress: auth.NewLimiter(signInsPerAddress, time.Minute, signInsPerAddress, limiterKeys),
 		signInByEmail:   auth.NewLimiter(signInsPerEmail, time.Minute, signInsPerEmail, limiterKeys),
 		replays:         auth.NewNonceCache(replayKeys, sharedSecretMaxAge+sharedSecretSkew),
@@ -84,6 +89,9 @@ func New(o Options) *Control {
 	}
 	if c.maxFirmware == 0 {
 		c.maxFirmware = DefaultMaxFirmware
+	}
+	if c.keepMetrics <= 0 {
+		c.keepMetrics = DefaultKeepMetrics
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)

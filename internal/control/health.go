@@ -14,10 +14,10 @@ import (
 const (
 	maxMetricNames     = 128
 	maxMetricSpan      = 366 * 24 * time.Hour
-	maxThresholds      = 64
-	maxMetricName      = 100            // bytes
-	keepPoints         = 24 * time.Hour // the least any server keeps single values
 	defaultMetricsSpan = 24 * time.Hour
+	hourlyMetricsSpan  = 4 * 24 * time.Hour // of more, hours are summed up
+	maxThresholds      = 64
+	maxMetricName      = 100 // bytes
 )
 
 // DeviceHealth returns how a device is: its latest report with the verdict,
@@ -43,13 +43,13 @@ func (c *Control) viewDevice(ctx context.Context, s fleet.Scope, product, identi
 
 // DeviceMetrics returns the metrics of a device over time, by name. A stretch
 // of time that has more values than points are asked for is summed up in steps
-// of the same length; one of more than four days, or that begins longer ago,
-// in steps of whole hours.
+// of the same length; one of more than four days, or that begins before single
+// values are kept, in steps of whole hours.
 func (c *Control) DeviceMetrics(ctx context.Context, s fleet.Scope, product, identifier string, f fleet.MetricFilter) (series []fleet.MetricSeries, err error) {
 	if err := s.Require(fleet.RoleView); err != nil {
 		return nil, err
 	}
-	q, err := metricQuery(f, c.clock.Now())
+	q, err := metricQuery(f, c.clock.Now(), c.keepMetrics)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (c *Control) DeviceMetrics(ctx context.Context, s fleet.Scope, product, ide
 }
 
 // metricQuery checks a filter and chooses how values are summed up.
-func metricQuery(f fleet.MetricFilter, now time.Time) (q store.MetricQuery, err error) {
+func metricQuery(f fleet.MetricFilter, now time.Time, keep time.Duration) (q store.MetricQuery, err error) {
 	q = store.MetricQuery{Names: f.Names, Since: f.Since, Until: f.Until}
 	if q.Until.IsZero() {
 		q.Until = now.Add(time.Microsecond) // with what arrived just now
@@ -88,8 +88,8 @@ func metricQuery(f fleet.MetricFilter, now time.Time) (q store.MetricQuery, err 
 	if q.Names == nil {
 		points = min(points, fleet.DefaultMetricPoints) // of each of all there are
 	}
-	q.Step = max(time.Second, (span / time.Duration(points)).Truncate(time.Second)+time.Second)
-	if span > 4*keepPoints || now.Sub(q.Since) > 7*keepPoints {
+	q.Step = max(time.Second, (span/time.Duration(points)).Truncate(time.Second)+time.Second)
+	if span > hourlyMetricsSpan || now.Sub(q.Since) > keep {
 		q.Hourly = true
 		q.Step = (q.Step + time.Hour - 1).Truncate(time.Hour)
 	}

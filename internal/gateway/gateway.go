@@ -59,6 +59,10 @@ type Options struct {
 	// wait, at most AuthenticationTimeout. 0: 256 and 4,096.
 	Polls, WaitingPolls int
 
+	// FlappingLimit is how many connections within fleet.FlappingWindow a device
+	// may make before it counts as flapping. 0: fleet.DefaultFlappingLimit.
+	FlappingLimit int
+
 	// DrainBatch devices are sent away at a time, with DrainInterval between
 	// batches. 0: 1,000; 1 s.
 	DrainBatch    int
@@ -105,9 +109,11 @@ type Gateway struct {
 	polls     *admission
 	registry  *registry
 	writer    *writer
+	telemetry *telemetryWriter
 	metrics   *metrics
 	flushers  chan struct{} // a slot for each goroutine that writes to a device
 
+	flappingLimit int
 	drainBatch    int
 	drainInterval time.Duration
 
@@ -130,11 +136,13 @@ func New(o Options) *Gateway {
 		registry:  newRegistry(),
 		flushers:  make(chan struct{}, maxFlushers),
 
-		drainBatch: or(o.DrainBatch, 1000), drainInterval: or(o.DrainInterval, time.Second),
+		flappingLimit: or(o.FlappingLimit, fleet.DefaultFlappingLimit),
+		drainBatch:    or(o.DrainBatch, 1000), drainInterval: or(o.DrainInterval, time.Second),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
+	g.telemetry = newTelemetryWriter(g)
 	g.metrics = newMetrics(o.Metrics, g)
 	g.writer = newWriter(g)
 	return g
@@ -164,6 +172,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	var work sync.WaitGroup
 	work.Go(func() { g.writer.run(ctx) })
+	work.Go(func() { g.telemetry.run(ctx) })
 	work.Go(func() { g.leaseLoop(ctx) })
 	work.Go(func() { g.sweepLoop(ctx) })
 	<-ctx.Done()
@@ -185,8 +194,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	for range maxFlushers {
 		<-g.flushers
 	}
-	if err := g.writer.flush(last); err != nil {
-		return fmt.Errorf("last write of connections: %w", err)
+	if err := errors.Join(g.writer.flush(last), g.telemetry.flush(last)); err != nil {
+		return fmt.Errorf("last write of connections and telemetry: %w", err)
 	}
 	return nil
 }
@@ -212,7 +221,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	return errors.Join(ctx.Err(), g.writer.flush(last))
+	return errors.Join(ctx.Err(), g.writer.flush(last), g.telemetry.flush(last))
 }
 
 // refuse takes no more devices from now on.

@@ -22,6 +22,10 @@ type metrics struct {
 	authentication prometheus.Histogram
 	batches        prometheus.Histogram
 	writes         prometheus.Histogram
+
+	telemetry        *prometheus.CounterVec
+	lostTelemetry    *prometheus.CounterVec
+	telemetrySeconds prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
@@ -45,6 +49,10 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 		authentication: histogram("authentication_seconds", "Time to authenticate a device once it is its turn.", 0.0005, 2, 14),
 		batches:        histogram("batch_devices", "Devices written in one transaction.", 1, 4, 8),
 		writes:         histogram("batch_seconds", "Time to write a batch of devices.", 0.001, 2, 14),
+
+		telemetry:        prometheus.NewCounterVec(counter("telemetry_total", "Telemetry that was stored, by kind."), []string{"kind"}),
+		lostTelemetry:    prometheus.NewCounterVec(counter("dropped_telemetry_total", "Telemetry that was dropped, by kind and reason."), []string{"kind", "reason"}),
+		telemetrySeconds: histogram("telemetry_batch_seconds", "Time to write a batch of telemetry.", 0.001, 2, 14),
 	}
 	if r == nil {
 		return m
@@ -52,7 +60,10 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ganglion", Subsystem: "gateway", Name: "devices", Help: "Devices connected to this node.",
 	}, func() float64 { return float64(g.Count()) })
-	r.MustRegister(connected, m.upgrades, m.polls, m.messages, m.ignored, m.closes, m.pushes, m.throttled, m.lostReports,
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "ganglion", Subsystem: "gateway", Name: "waiting_telemetry", Help: "Telemetry that waits for the database.",
+	}, func() float64 { return float64(g.telemetry.length()) })
+	r.MustRegister(waiting, m.telemetry, m.lostTelemetry, m.telemetrySeconds, connected, m.upgrades, m.polls, m.messages, m.ignored, m.closes, m.pushes, m.throttled, m.lostReports,
 		m.authentication, m.batches, m.writes)
 	return m
 }
@@ -61,6 +72,13 @@ func (m *metrics) upgrade(status int)   { m.upgrades.WithLabelValues(strconv.Ito
 func (m *metrics) poll(status int)      { m.polls.WithLabelValues(strconv.Itoa(status)).Inc() }
 func (m *metrics) message(event string) { m.messages.WithLabelValues(event).Inc() }
 func (m *metrics) ignore(reason string) { m.ignored.WithLabelValues(reason).Inc() }
+
+// dropTelemetry counts n items that were dropped.
+func (m *metrics) dropTelemetry(kind, reason string, n int) {
+	if n > 0 {
+		m.lostTelemetry.WithLabelValues(kind, reason).Add(float64(n))
+	}
+}
 
 func (m *metrics) wrote(devices int, took time.Duration) {
 	m.batches.Observe(float64(devices))

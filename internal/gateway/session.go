@@ -47,7 +47,9 @@ type session struct {
 	// Of the reader, and of whom it waits for.
 	refresh   int64 // Unix seconds when the time last seen is to be written
 	arrival   int64 // Unix nanoseconds by which frames so far are allowed
-	validated bool  // the device said so since it connected
+	reports   budget
+	logs      budget
+	validated bool // the device said so since it connected
 
 	mu      sync.Mutex
 	writing bool     // somebody writes to the connection
@@ -95,6 +97,7 @@ func (s *session) end(reason string) {
 		s.reason = reason
 	}
 	s.mu.Unlock()
+	s.remember()
 	if s.g.registry.remove(s) {
 		s.g.writer.note(s, note{presence: true, urgent: true, report: &fleet.DeviceReport{Kind: fleet.ReportDisconnected}})
 	}
