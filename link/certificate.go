@@ -81,7 +81,7 @@ func ParseAuthorities(bundle []byte, system bool) (*x509.CertPool, error) {
 
 // parseCertificates reads one certificate or more.
 func parseCertificates(text []byte) ([]*x509.Certificate, error) {
-	der, err := unwrap(text, func(kind string) bool { return kind == "CERTIFICATE" || kind == "TRUSTED CERTIFICATE" })
+	der, err := unwrap(text, func(kind string) bool { return kind == "CERTIFICATE" })
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
