@@ -95,7 +95,8 @@ type Client interface {
 	ArchiveAvailable(ctx context.Context, a Archive) Decision
 	// ArchiveReady hands over the file of an archive. It is complete, and signed
 	// by one of the keys. A file that is there from an earlier run is handed
-	// over again, once for each run; one that was moved away is offered anew.
+	// over again, once for each run, without a question; one that was moved away
+	// is asked about in the next run.
 	// After an error the file stays and is handed over again when the server
 	// offers the archive the next time.
 	ArchiveReady(ctx context.Context, a Archive, path string) error

@@ -73,7 +73,10 @@ func half(content []byte, etag string) func(int, http.ResponseWriter, *http.Requ
 }
 
 func limits(change func(*Download)) Download {
-	d := Download{RetryPause: time.Millisecond, MaxRetries: 3, MaxSize: 1 << 20, IdleTimeout: patience, Timeout: patience, Client: &http.Client{}}
+	d := Download{
+		RetryPause: time.Millisecond, MaxRetries: 3, MaxSize: 1 << 20, IdleTimeout: patience, Timeout: patience, Client: &http.Client{},
+		MinSpeed: DefaultMinSpeed, Slowest: patience, MaxRedirects: 3, ConcurrentParts: 1, PartAttempts: DefaultPartAttempts, partSize: 16 << 10,
+	}
 	if change != nil {
 		change(&d)
 	}
@@ -154,6 +157,8 @@ func TestDownloadOfMisbehavingServers(t *testing.T) {
 		{"another length", answer(map[string]string{"Content-Range": "bytes 100000-200000/200001"}, 206, content[100_000:]), nil, errRestart.Error(), 2},
 		{"another ETag", answer(map[string]string{"Content-Range": "bytes 100000-199999/200000", "ETag": `"v2"`}, 206, content[100_000:]), nil, errRestart.Error(), 2},
 		{"more than announced", answer(map[string]string{"Content-Range": "bytes 100000-199999/200000"}, 206, append(bytes.Clone(content[100_000:]), "and more"...)), nil, "", 2},
+		{"more than the range", answer(map[string]string{"Content-Range": "bytes 100000-199999/200000", "Content-Length": "100008"}, 206, append(bytes.Clone(content[100_000:]), "and more"...)), nil,
+			"Download failed : the server sends more than was asked for", 2},
 		{"less than announced", func(n int, w http.ResponseWriter, r *http.Request) bool {
 			if n > 1 {
 				return false
@@ -165,7 +170,7 @@ func TestDownloadOfMisbehavingServers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := newFileServer(t, content, c.how)
 			connections := 0
-			d := newDownload(t.Context(), s.URL+"/firmware.fw", 0, limits(c.limits), quiet(), func() { connections++ })
+			d := newDownload(t.Context(), s.URL+"/firmware.fw", 0, limits(c.limits), quiet(), func(string) { connections++ })
 			got, err := io.ReadAll(d)
 			d.Close()
 			if c.want == "" {
@@ -279,21 +284,27 @@ func TestFillGoesOnWithTheCache(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			w := newWitness()
-			u := &updater{opts: Options{Client: w, Logger: quiet(), CacheDir: dir, Download: limits(nil)}, report: &Link{}}
-			f, resumed, err := u.fetch(t.Context(), Update{URL: s.URL, Size: c.size, Firmware: Firmware{UUID: "u-1"}})
+			if err := clearCache(dir, name); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			fetch := fileDownload{url: s.URL, size: c.size, opts: limits(nil), log: quiet()}
+			resumed, err := fetch.into(t.Context(), f)
 			if c.want != "" {
 				if err == nil || err.Error() != c.want {
 					t.Fatalf("error %v, want %s", err, c.want)
 				}
-				if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
-					t.Errorf("the useless file stays: %v", err)
+				if !useless(err) {
+					t.Error("the file is to be kept")
 				}
 			} else {
 				if err != nil {
 					t.Fatal(err)
 				}
-				f.Close()
 				if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, content) {
 					t.Errorf("the cache holds %d bytes, %v", len(got), err)
 				}
@@ -320,21 +331,21 @@ func TestFillGoesOnWithTheCache(t *testing.T) {
 
 func TestParseContentRange(t *testing.T) {
 	for s, want := range map[string]string{
-		"bytes 0-0/1":                    "0 1 true",
-		"bytes 5-9/10":                   "5 10 true",
-		"bytes 5-10/10":                  "0 0 false",
-		"bytes 9-5/10":                   "0 0 false",
-		"bytes -5-9/10":                  "0 0 false",
-		"bytes +5-9/10":                  "0 0 false",
-		"bytes 5-9/*":                    "0 0 false",
-		"bytes */10":                     "0 0 false",
-		"bytes 5-9":                      "0 0 false",
-		"octets 5-9/10":                  "0 0 false",
-		"":                               "0 0 false",
-		"bytes 0-9/99999999999999999999": "0 0 false",
+		"bytes 0-0/1":                    "0 0 1 true",
+		"bytes 5-9/10":                   "5 9 10 true",
+		"bytes 5-10/10":                  "0 0 0 false",
+		"bytes 9-5/10":                   "0 0 0 false",
+		"bytes -5-9/10":                  "0 0 0 false",
+		"bytes +5-9/10":                  "0 0 0 false",
+		"bytes 5-9/*":                    "0 0 0 false",
+		"bytes */10":                     "0 0 0 false",
+		"bytes 5-9":                      "0 0 0 false",
+		"octets 5-9/10":                  "0 0 0 false",
+		"":                               "0 0 0 false",
+		"bytes 0-9/99999999999999999999": "0 0 0 false",
 	} {
-		start, size, ok := parseContentRange(s)
-		if got := fmt.Sprint(start, size, ok); got != want {
+		start, last, size, ok := parseContentRange(s)
+		if got := fmt.Sprint(start, last, size, ok); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}
 	}
@@ -345,9 +356,9 @@ func FuzzContentRange(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		start, size, ok := parseContentRange(s)
-		if ok && (start < 0 || size <= start) || !ok && (start != 0 || size != 0) {
-			t.Errorf("%q: %d of %d, %v", s, start, size, ok)
+		start, last, size, ok := parseContentRange(s)
+		if ok && (start < 0 || last < start || size <= last) || !ok && (start != 0 || last != 0 || size != 0) {
+			t.Errorf("%q: %d to %d of %d, %v", s, start, last, size, ok)
 		}
 	})
 }

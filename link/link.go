@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -17,18 +16,16 @@ import (
 // maxPending is how many status reports wait for a connection.
 const maxPending = 8
 
-// maxUUID bounds the uuid of an offer, in bytes; it names a file of the cache.
-const maxUUID = 64
-
 // apiVersion is the level of the device protocol spoken here.
 const apiVersion = "2.3.0"
 
 // Link is one device's connection to its server. Make it with New, then call
 // Run once.
 type Link struct {
-	opts    Options
-	updater *updater
-	backoff backoff
+	opts     Options
+	updater  *updater
+	archives *archiver // nil: none are wanted
+	backoff  backoff
 
 	mu        sync.Mutex
 	session   *session // nil while disconnected
@@ -45,7 +42,7 @@ type Link struct {
 	written  atomic.Bool     // an update waits for the restart
 	again    *time.Timer     // after a restart that failed; nil before
 	unproven *time.Timer     // runs while the firmware must prove itself
-	work     sync.WaitGroup  // the update in progress, and identifying
+	work     sync.WaitGroup  // the update in progress, archives, and identifying
 	identify atomic.Bool     // identifying
 	clock    time.Duration   // how far the server's clock is ahead of ours, for signing
 	life     context.Context // of Run; updates live as long
@@ -99,6 +96,7 @@ func (l *Link) prepare(o Options) error {
 	l.opts = o
 	l.backoff = backoff{base: o.Backoff, custom: o.BackoffFunc}
 	l.updater = &updater{opts: o, report: l, keys: append([]fwup.PublicKey(nil), o.PublicKeys...)}
+	l.archives = newArchiver(o)
 	return nil
 }
 
@@ -149,6 +147,9 @@ func (l *Link) Run(ctx context.Context) error {
 }
 
 func (l *Link) runPush(ctx context.Context) error {
+	if l.archives != nil {
+		l.work.Go(func() { l.archives.run(ctx) })
+	}
 	for {
 		err := l.connect(ctx)
 		if errors.Is(err, ErrRebooting) {
@@ -282,19 +283,21 @@ func (l *Link) restart(ctx context.Context) error {
 	return nil
 }
 
-// watchProof arms the time in which an unproven firmware must be accepted by
-// the server.
+// watchProof tells whether the device fell back, and arms the time in which an
+// unproven firmware must be accepted by the server.
 func (l *Link) watchProof(ctx context.Context) {
 	l.unproven = time.NewTimer(time.Hour)
 	l.unproven.Stop()
-	if l.opts.ValidateWithin < 0 {
-		return
-	}
 	running, err := l.opts.Slots.Running(ctx)
-	if err != nil || running.Validated {
+	if err != nil {
 		return
 	}
-	l.unproven.Reset(l.opts.ValidateWithin)
+	if running.AutoReverted {
+		l.opts.Client.AutoRevertDetected()
+	}
+	if l.opts.ValidateWithin >= 0 && !running.Validated {
+		l.unproven.Reset(l.opts.ValidateWithin)
+	}
 }
 
 // giveUpProof restarts a device whose new firmware could not reach the
@@ -364,6 +367,9 @@ func (l *Link) joinParams(running Running) map[string]any {
 	if l.opts.RequestKeys || len(l.opts.PublicKeys) == 0 {
 		params["fwup_public_keys"] = "on_connect"
 	}
+	if l.archives.asksForKeys() {
+		params["archive_public_keys"] = "on_connect"
+	}
 	params["meta"] = map[string]any{
 		"firmware_validated":            running.Validated,
 		"firmware_auto_revert_detected": running.AutoReverted,
@@ -430,49 +436,6 @@ func (l *Link) left() {
 	l.session = nil
 }
 
-// offer is the payload of an update event.
-type offer struct {
-	URL      *string `json:"firmware_url"`
-	Size     int64   `json:"size"`
-	Checksum *string `json:"checksum"`
-	Meta     *struct {
-		UUID          string  `json:"uuid"`
-		Product       string  `json:"product"`
-		Version       string  `json:"version"`
-		Platform      string  `json:"platform"`
-		Architecture  string  `json:"architecture"`
-		Author        *string `json:"author"`
-		Description   *string `json:"description"`
-		VCSIdentifier *string `json:"vcs_identifier"`
-		Misc          *string `json:"misc"`
-	} `json:"firmware_meta"`
-}
-
-func parseOffer(payload []byte) (Update, error) {
-	var o offer
-	if err := json.Unmarshal(payload, &o); err != nil {
-		return Update{}, fmt.Errorf("update: %w", err)
-	}
-	if o.Meta == nil || o.URL == nil || *o.URL == "" || o.Meta.UUID == "" {
-		return Update{}, errors.New("update: firmware_meta and firmware_url are needed")
-	}
-	if len(o.Meta.UUID) > maxUUID {
-		return Update{}, fmt.Errorf("update: a uuid of %d bytes", len(o.Meta.UUID))
-	}
-	m := o.Meta
-	return Update{URL: *o.URL, Size: max(o.Size, 0), Checksum: text(o.Checksum), Firmware: Firmware{
-		UUID: m.UUID, Product: m.Product, Version: m.Version, Platform: m.Platform, Architecture: m.Architecture,
-		Author: text(m.Author), Description: text(m.Description), VCSIdentifier: text(m.VCSIdentifier), Misc: text(m.Misc),
-	}}, nil
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
 // startUpdate begins an update unless one runs. It goes on across
 // reconnects, until Run ends.
 func (l *Link) startUpdate(payload []byte, running Firmware) {
@@ -500,22 +463,9 @@ func (l *Link) setKeys(payload []byte) {
 	if !l.opts.RequestKeys && len(l.opts.PublicKeys) > 0 {
 		return // pinned
 	}
-	var msg struct {
-		Keys []any `json:"keys"`
-	}
-	if err := json.Unmarshal(payload, &msg); err != nil {
+	keys, err := parseKeys(payload)
+	if err != nil {
 		l.opts.Logger.Warn("keys not understood", "error", err)
-		return
-	}
-	var keys []fwup.PublicKey
-	for _, k := range msg.Keys {
-		s, ok := k.(string)
-		if !ok {
-			continue
-		}
-		if key, err := fwup.ParsePublicKey([]byte(s)); err == nil {
-			keys = append(keys, key)
-		}
 	}
 	if len(keys) > 0 {
 		l.updater.setKeys(append(keys, l.opts.PublicKeys...))

@@ -109,6 +109,7 @@ type Download struct {
 	// checksum, the first time counted in. See Parts.
 	ConcurrentParts int
 	PartAttempts    int
+	partSize        int64 // bytes; 0: DefaultPartSize, as all servers have it
 }
 
 // Strategy is how a download reaches the device.

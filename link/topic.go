@@ -216,6 +216,10 @@ func (d *deviceTopic) event(s *session, m phx.Message) {
 		l.startUpdate(m.Payload, d.running.Firmware)
 	case phx.EventFwupPublicKeys:
 		l.setKeys(m.Payload)
+	case phx.EventArchivePublicKeys:
+		l.archives.setKeys(m.Payload)
+	case phx.EventArchive:
+		l.archives.offer(m.Payload)
 	case phx.EventIdentify:
 		l.startIdentify()
 	case phx.EventScriptsRun:

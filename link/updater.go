@@ -1,18 +1,14 @@
 package link
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fwup"
@@ -21,19 +17,8 @@ import (
 // progressPause is the least time between two progress reports.
 const progressPause = 500 * time.Millisecond
 
-// partial ends the names of files in the cache.
-const partial = ".fw.partial"
-
 // maxConcurrentParts bounds Download.ConcurrentParts.
 const maxConcurrentParts = 16
-
-// maxRestarts is how often a download begins anew because the file changed.
-const maxRestarts = 3
-
-var (
-	errSize     = errors.New("Download failed : the file has the wrong size") //nolint:staticcheck // reported as devices of the original do
-	errChecksum = errors.New("the download is not the file that was offered")
-)
 
 // errNoKeys is the refusal of an update that could not be verified.
 var errNoKeys = errors.New("Refusing unverified firmware : no public keys available") //nolint:staticcheck // as devices of the original say it
@@ -110,6 +95,7 @@ func (u *updater) run(ctx context.Context, offer Update, running Firmware) (rebo
 	err := u.apply(ctx, offer, running)
 	if err == nil {
 		u.progress(offer, Updating, 100)
+		u.opts.Client.UpdateApplied(offer)
 		u.report.status(map[string]any{"status": "completed"}, true)
 		return true
 	}
@@ -149,64 +135,30 @@ func (u *updater) apply(ctx context.Context, offer Update, running Firmware) err
 		return refusedDownload(fmt.Sprintf("the file has %d bytes; at most %d are taken", offer.Size, u.opts.Download.MaxSize))
 	}
 	u.report.status(map[string]any{"status": "received"}, false)
-	ctx, cancel := context.WithTimeout(ctx, u.opts.Download.Timeout)
-	defer cancel()
-	if u.opts.CacheDir == "" {
-		return u.stream(ctx, offer, running, keys)
+	job := &job{updater: u, offer: offer, running: running, keys: keys}
+	if u.opts.CacheDir == "" || u.opts.Strategy == Streaming {
+		return job.stream(ctx)
 	}
-	return u.cached(ctx, offer, running, keys)
+	err := job.viaCache(ctx)
+	var broken *cacheError
+	if u.opts.Strategy != Automatic || ctx.Err() != nil || !errors.As(err, &broken) {
+		return err
+	}
+	u.opts.Logger.Warn("the cache cannot be used; streaming the update", "error", err)
+	return job.stream(ctx)
 }
 
-// cached downloads the whole file, verifies everything and only then touches
-// the device. What an earlier run left may be damaged, by a power cut or as
-// another file of the same name: then one fresh download decides.
-func (u *updater) cached(ctx context.Context, offer Update, running Firmware, keys []fwup.PublicKey) error {
-	for again := false; ; again = true {
-		f, resumed, err := u.fetch(ctx, offer)
-		if err != nil {
-			return err
-		}
-		err = u.applyFile(ctx, offer, running, keys, f)
-		f.Close()
-		if err != nil && ctx.Err() != nil {
-			return err // the next run goes on with the file
-		}
-		// Applied, or not worth keeping: the next try starts from nothing.
-		if rmErr := os.Remove(f.Name()); rmErr != nil {
-			u.opts.Logger.Warn("could not clear the cache", "error", rmErr)
-		}
-		damaged := errors.Is(err, errChecksum) || err != nil && offer.Checksum == ""
-		if !damaged || !resumed || again {
-			return err
-		}
-		u.opts.Logger.Warn("the file in the cache is damaged; downloading it again", "firmware.uuid", offer.Firmware.UUID, "error", err)
-	}
+// job is one update that was taken.
+type job struct {
+	*updater
+	offer   Update
+	running Firmware // the update must be for the same hardware
+	keys    []fwup.PublicKey
 }
 
-// applyFile verifies a complete download and writes it.
-func (u *updater) applyFile(ctx context.Context, offer Update, running Firmware, keys []fwup.PublicKey, f *os.File) error {
-	if err := checkSum(ctx, f, offer.Checksum); err != nil {
-		return err
-	}
-	if err := rewind(f); err != nil {
-		return err
-	}
-	info, err := fwup.ReadMetadata(bufio.NewReaderSize(f, 64<<10), keys)
-	if err != nil {
-		return err
-	}
-	if err := fits(info.Metadata, offer.Firmware, running); err != nil {
-		return err
-	}
-	if err := rewind(f); err != nil {
-		return err
-	}
-	return u.write(ctx, offer, f, keys, true)
-}
-
-func rewind(f *os.File) error {
-	_, err := f.Seek(0, io.SeekStart)
-	return err
+// limited bounds a download by Download.Timeout.
+func (d Download) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d.Timeout, refusedDownload(fmt.Sprintf("not finished within %s", d.Timeout)))
 }
 
 // fits refuses a firmware that is not the one offered, or not for this
@@ -225,200 +177,100 @@ func fits(got fwup.Metadata, offered, running Firmware) error {
 	return nil
 }
 
-// fetch downloads into the cache, going on where an earlier try stopped: then
-// resumed is true. The caller closes the file.
-func (u *updater) fetch(ctx context.Context, offer Update) (f *os.File, resumed bool, err error) {
-	if err := os.MkdirAll(u.opts.CacheDir, 0o700); err != nil {
-		return nil, false, fmt.Errorf("make the cache directory: %w", err)
-	}
-	name := filepath.Join(u.opts.CacheDir, cacheName(offer.Firmware.UUID)+partial)
-	if err := u.forgetOthers(name); err != nil {
-		return nil, false, err
-	}
-	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, false, fmt.Errorf("open the cache: %w", err)
-	}
-	resumed, err = u.fill(ctx, offer, f)
-	if err != nil {
-		f.Close()
-		return nil, false, err
-	}
-	return f, resumed, nil
-}
-
-// fill completes the cache file and reports whether a part of it was there.
-func (u *updater) fill(ctx context.Context, offer Update, f *os.File) (resumed bool, err error) {
-	for restarts := 0; ; restarts++ {
-		from, err := f.Seek(0, io.SeekEnd)
-		if err != nil {
-			return false, err
-		}
-		resumed := from > 0
-		if offer.Size > 0 && from == offer.Size {
-			u.progress(offer, Downloading, 100)
-			return resumed, nil
-		}
-		err = u.rest(ctx, offer, f, from)
-		var status *HTTPStatusError
-		switch {
-		case err == nil:
-			return resumed, f.Sync()
-		case errors.Is(err, errRestart) && restarts < maxRestarts:
-			if err := f.Truncate(0); err != nil {
-				return false, err
-			}
-			continue
-		case errors.As(err, &status), errors.Is(err, errRestart), errors.Is(err, errSize):
-			return false, errors.Join(err, os.Remove(f.Name()))
-		}
-		return false, err
-	}
-}
-
-// rest appends what of the file is missing.
-func (u *updater) rest(ctx context.Context, offer Update, f *os.File, from int64) error {
-	d := newDownload(ctx, offer.URL, from, u.opts.Download, u.opts.Logger, u.downloadStarted)
-	defer d.Close()
-	meter := &meter{r: d, done: from, total: func() int64 { return d.size }, tell: func(p int) { u.progress(offer, Downloading, p) }}
-	if _, err := io.Copy(f, meter); err != nil {
-		return err
-	}
-	if offer.Size > 0 && d.size != offer.Size {
-		return fmt.Errorf("%w: %d bytes instead of %d", errSize, d.size, offer.Size)
-	}
-	return nil
-}
-
-// forgetOthers removes what earlier offers left in the cache.
-func (u *updater) forgetOthers(keep string) error {
-	entries, err := os.ReadDir(u.opts.CacheDir)
-	if err != nil {
-		return fmt.Errorf("clear the cache: %w", err)
-	}
-	for _, e := range entries {
-		name := filepath.Join(u.opts.CacheDir, e.Name())
-		if name == keep || !strings.HasSuffix(name, partial) {
-			continue
-		}
-		if err := os.Remove(name); err != nil {
-			return fmt.Errorf("clear the cache: %w", err)
-		}
-	}
-	return nil
-}
-
-// cacheName makes a file name of a uuid that came over the wire.
-func cacheName(uuid string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-':
-			return r
-		}
-		return '_'
-	}, uuid[:min(len(uuid), 64)])
-}
-
-// checkSum compares the file with the checksum of the offer, if it has one.
-func checkSum(ctx context.Context, f *os.File, want string) error {
-	if want == "" {
-		return nil
-	}
-	if err := rewind(f); err != nil {
-		return err
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(h.Sum(nil)); !strings.EqualFold(got, want) {
-		return fmt.Errorf("%w: SHA-256 %s instead of %s", errChecksum, got, strings.ToLower(want))
-	}
-	return nil
-}
-
 // stream writes the download straight to the device. The slot is switched by
 // the last step of the firmware's task, after every hash was checked; the
 // signature is checked before the first byte is written.
-func (u *updater) stream(ctx context.Context, offer Update, running Firmware, keys []fwup.PublicKey) error {
-	d := newDownload(ctx, offer.URL, 0, u.opts.Download, u.opts.Logger, u.downloadStarted)
+func (j *job) stream(ctx context.Context) error {
+	ctx, cancel := j.opts.Download.limited(ctx)
+	defer cancel()
+	d := newDownload(ctx, j.offer.URL, 0, j.opts.Download, j.opts.Logger, j.downloadStarted)
 	defer d.Close()
 	err := func() error {
 		head := &prefix{r: d}
-		info, err := fwup.ReadMetadata(head, keys)
+		info, err := fwup.ReadMetadata(head, j.keys)
 		if err != nil {
 			return err
 		}
-		if err := fits(info.Metadata, offer.Firmware, running); err != nil {
+		if err := fits(info.Metadata, j.offer.Firmware, j.running); err != nil {
 			return err
 		}
-		return u.write(ctx, offer, head.replay(), keys, false)
+		_, err = j.write(ctx, head.replay(), false)
+		return err
 	}()
 	if err != nil && d.failed != nil {
 		return d.failed // not how the reader of the archive words it
 	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return err
 }
 
-// write applies the firmware to the target.
-func (u *updater) write(ctx context.Context, offer Update, r io.Reader, keys []fwup.PublicKey, verifyFirst bool) error {
-	dev, err := u.opts.Target.Open()
+// write applies the firmware to the target. An error is of the target, and not
+// of the file, when broken is true.
+func (j *job) write(ctx context.Context, r io.Reader, verifyFirst bool) (broken bool, err error) {
+	opened, err := j.opts.Target.Open()
 	if err != nil {
-		return fmt.Errorf("open the target: %w", err)
+		return true, fmt.Errorf("open the target: %w", err)
 	}
+	dev := &target{TargetDevice: opened}
 	_, err = fwup.Apply(ctx, r, dev, fwup.ApplyOptions{
-		Task: u.opts.Task, PublicKeys: keys, VerifyFirst: verifyFirst, High: 100,
-		Progress: func(p fwup.Progress) { u.progress(offer, Updating, min(p.Percent, 99)) },
-		Warn:     func(text string) { u.opts.Client.UpdateMessage(offer, text) },
+		Task: j.opts.Task, PublicKeys: j.keys, VerifyFirst: verifyFirst, High: 100,
+		Progress: func(p fwup.Progress) { j.progress(j.offer, Updating, min(p.Percent, 99)) },
+		Warn:     func(text string) { j.opts.Client.UpdateMessage(j.offer, text) },
 	})
 	if closeErr := dev.Close(); err == nil && closeErr != nil {
 		// Everything is durable and the slot is switched; there is no way back.
-		u.opts.Logger.Warn("could not close the target", "error", closeErr)
+		j.opts.Logger.Warn("could not close the target", "error", closeErr)
+	}
+	return dev.broken.Load(), err
+}
+
+// target notes whether the device it stands for fails.
+type target struct {
+	TargetDevice
+	broken atomic.Bool
+}
+
+func (t *target) note(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) {
+		t.broken.Store(true)
 	}
 	return err
 }
 
-func (u *updater) downloadStarted() {
-	u.report.status(map[string]any{"status": "started", "downloader_network_interface": nil}, false)
+// ReadAt implements fwup.BlockDevice.
+func (t *target) ReadAt(p []byte, off int64) (int, error) {
+	n, err := t.TargetDevice.ReadAt(p, off)
+	return n, t.note(err)
+}
+
+// WriteAt implements fwup.BlockDevice.
+func (t *target) WriteAt(p []byte, off int64) (int, error) {
+	n, err := t.TargetDevice.WriteAt(p, off)
+	return n, t.note(err)
+}
+
+// Sync implements fwup.BlockDevice.
+func (t *target) Sync() error { return t.note(t.TargetDevice.Sync()) }
+
+// Growable implements fwup.Grower.
+func (t *target) Growable() bool {
+	g, ok := t.TargetDevice.(fwup.Grower)
+	return !ok || g.Growable()
+}
+
+func (u *updater) downloadStarted(iface string) {
+	payload := map[string]any{"status": "started", "downloader_network_interface": nil}
+	if iface != "" {
+		payload["downloader_network_interface"] = iface
+	}
+	u.report.status(payload, false)
 }
 
 func (u *updater) progress(offer Update, stage Stage, percent int) {
 	u.opts.Client.UpdateProgress(offer, stage, percent)
 	u.report.progress(stage, percent)
-}
-
-// meter tells the whole percents of what is read through it.
-type meter struct {
-	r     io.Reader
-	done  int64
-	total func() int64
-	last  int
-	tell  func(percent int)
-}
-
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
-	m.done += int64(n)
-	if total := m.total(); total > 0 {
-		if percent := int(m.done * 100 / total); percent > m.last {
-			m.last = percent
-			m.tell(percent)
-		}
-	}
-	return n, err
-}
-
-// contextReader stops reading when its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // prefix remembers what is read through it, so that the same bytes can be
