@@ -304,7 +304,8 @@ func (tx *Tx) ForgetNode(node string) error {
 }
 
 // DisconnectNode marks up to limit connections that a node holds as
-// disconnected and returns them; it is called until there are none. Of a node
+// disconnected, adds them to the history and returns them; it is called until
+// there are none. Of a node
 // that lives, those established at or after before are spared.
 func (tx *Tx) DisconnectNode(s fleet.Scope, node, reason string, before time.Time, limit int) ([]fleet.Presence, error) {
 	if !s.AllOrgs() {
@@ -324,7 +325,14 @@ func (tx *Tx) DisconnectNode(s fleet.Scope, node, reason string, before time.Tim
 	for i, p := range lost {
 		ids[i] = p.DeviceID
 	}
-	args := []any{micros(tx.now()), reason, node}
+	args := []any{micros(tx.now()), reason}
+	_, err = tx.exec(`INSERT INTO connection_records (uuid, org_id, product_id, device_id, node, address, network_interface, established_at, ended_at, reason)
+		SELECT uuid, org_id, product_id, device_id, node, address, network_interface, established_at, CAST($1 AS BIGINT), CAST($2 AS TEXT) FROM connections WHERE `+
+		tx.in("device_id", ids, &args), args...)
+	if err != nil {
+		return nil, mapErr(nounConnectionRecord, err)
+	}
+	args = []any{micros(tx.now()), reason, node}
 	query := "UPDATE connections SET status = 'disconnected', disconnected_at = $1, reason = $2 WHERE node = $3 AND " +
 		tx.in("device_id", ids, &args)
 	_, err = tx.exec(query, args...)

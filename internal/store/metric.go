@@ -240,9 +240,10 @@ func (tx *Tx) RollUpMetrics(until time.Time, after int64, span int) (last int64,
 
 // DeleteMetricsBefore removes of up to span metrics after one the points and
 // the hours that are too old, up to limit of each, and the metrics of which
-// nothing is left. Points that may yet be rolled up stay. It returns the last
+// nothing is left. Points go by whole hours, once they are rolled up. It returns the last
 // metric it looked at, 0 at the end, and how much it removed; when that is
-// limit or more, there may be more of the same metrics.
+// limit or more, there may be more of the same metrics. It must not run beside
+// RollUpMetrics, which would sum up what is left of an hour.
 func (tx *Tx) DeleteMetricsBefore(points, hours time.Time, after int64, span, limit int) (last int64, n int, err error) {
 	if last, err = tx.nextMetrics(after, span); err != nil || last == 0 {
 		return 0, 0, err
@@ -252,8 +253,8 @@ func (tx *Tx) DeleteMetricsBefore(points, hours time.Time, after int64, span, li
 		args  []any
 	}{
 		{`DELETE FROM metric_points WHERE (metric_id, at) IN (SELECT p.metric_id, p.at FROM metrics m
-			JOIN metric_points p ON p.metric_id = m.id AND p.at < $1 AND p.at < m.rolled_at - $5 WHERE m.id > $2 AND m.id <= $3 LIMIT $4)`,
-			[]any{micros(points), after, last, limit, hourMicros}},
+			JOIN metric_points p ON p.metric_id = m.id AND p.at < $1 AND p.at < m.rolled_at WHERE m.id > $2 AND m.id <= $3 LIMIT $4)`,
+			[]any{micros(points.Truncate(time.Hour)), after, last, limit}},
 		{`DELETE FROM metric_hours WHERE (metric_id, at) IN (SELECT p.metric_id, p.at FROM metrics m
 			JOIN metric_hours p ON p.metric_id = m.id AND p.at < $1 WHERE m.id > $2 AND m.id <= $3 LIMIT $4)`,
 			[]any{micros(hours), after, last, limit}},

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -143,6 +144,15 @@ func scoped(a *world) map[string]func(tx *store.Tx, s fleet.Scope) (int, error) 
 			}
 			if yes, err := tx.DeviceDeleted(s, 0, "unit-1"); !yes || err != nil {
 				return 0, errors.Join(fleet.Missing("device"), err) // which takes the deletion back
+			}
+			return 1, nil
+		},
+		"CertificateRevoked": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			if err := tx.DeleteDeviceCertificate(a.s, a.device.ID, "88"); err != nil {
+				return 0, err
+			}
+			if yes, err := tx.CertificateRevoked(s, a.cert.Fingerprint); !yes || err != nil {
+				return 0, errors.Join(fleet.Missing("certificate"), err) // which takes the deletion back
 			}
 			return 1, nil
 		},
@@ -305,6 +315,31 @@ var platformOnly = map[string]func(tx *store.Tx, s fleet.Scope, a *world) error{
 	"SaveUsage": func(tx *store.Tx, s fleet.Scope, a *world) error {
 		return tx.SaveUsage(s, store.Usage{Secrets: []int64{a.secret.ID}}, time.Hour)
 	},
+	"SaveHealth": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		_, err := tx.SaveHealth(s, []store.HealthChange{a.healthAt(day(1))})
+		return err
+	},
+	"SaveLogLines": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		return tx.SaveLogLines(s, []fleet.LogLine{{DeviceID: a.device.ID, Message: "m"}})
+	},
+	"SaveLocations": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		return tx.SaveLocations(s, []fleet.Location{{DeviceID: a.device.ID, Known: true}})
+	},
+	"ReportNetworkIdentities": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		_, err := tx.ReportNetworkIdentities(s, []fleet.NetworkIdentity{a.identity("iroh", "key")})
+		return err
+	},
+	"SaveConnectionRecords": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		return tx.SaveConnectionRecords(s, []fleet.ConnectionRecord{{DeviceID: a.device.ID}})
+	},
+	"MarkFlapping": func(tx *store.Tx, s fleet.Scope, a *world) error {
+		_, err := tx.MarkFlapping(s, []int64{a.device.ID}, day(1), 10)
+		return err
+	},
+	"CalmFlapping": func(tx *store.Tx, s fleet.Scope, _ *world) error {
+		_, err := tx.CalmFlapping(s, day(1), 10, 10)
+		return err
+	},
 	"DisconnectNode": func(tx *store.Tx, s fleet.Scope, _ *world) error {
 		_, err := tx.DisconnectNode(s, "n1", "gone", day(2), 10)
 		return err
@@ -332,6 +367,7 @@ func truth(v bool, err error) (int, error) {
 func TestEveryMethodKeepsToItsScope(t *testing.T) {
 	eachWorld(t, func(t *testing.T, db *store.DB, a, b *world) {
 		calls := scoped(a)
+		maps.Copy(calls, scopedTelemetry(t, db, a, b))
 		before := storetest.Contents(t, db)
 		for name := range scopedMethods() {
 			if call := platformOnly[name]; call != nil {
