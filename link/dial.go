@@ -88,12 +88,8 @@ func (l *Link) upgrade(ctx context.Context, at *url.URL, c credentials) (*websoc
 		// than it saves bytes.
 		compression = websocket.CompressionNoContextTakeover
 	}
-	transport := l.opts.transport(c)
-	if at.Scheme == "ws" {
-		l.opts.tunnel(transport)
-	}
 	return websocket.Dial(ctx, at.String(), &websocket.DialOptions{
-		HTTPClient:      &http.Client{Transport: transport, CheckRedirect: useLastResponse},
+		HTTPClient:      &http.Client{Transport: l.opts.transport(c), CheckRedirect: useLastResponse},
 		HTTPHeader:      l.header(c),
 		CompressionMode: compression,
 	})
@@ -118,14 +114,13 @@ func (l *Link) header(c credentials) http.Header {
 
 // transport connects to the server, for one request.
 func (o Options) transport(c credentials) *http.Transport {
+	s := server{proxy: o.proxy(), tls: o.tlsConfig(c.certificate)}
 	return &http.Transport{
-		Proxy:                  o.proxy(),
-		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig:        o.tlsConfig(c.certificate),
-		TLSHandshakeTimeout:    dialTimeout,
+		DialContext:            s.dial,
+		DialTLSContext:         s.dialTLS,
+		TLSClientConfig:        s.tls,
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: 64 << 10,
-		OnProxyConnectResponse: proxyAnswer,
 	}
 }
 

@@ -235,9 +235,8 @@ func explainProxy(err error, _ circumstances) (check, advice string) {
 		}
 		return CheckProxy, "The proxy does not connect to the server: let it CONNECT to the server's host and port, or go without the proxy."
 	}
-	var op *net.OpError
-	for e := err; errors.As(e, &op); e = op.Err {
-		if op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks") {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if op, ok := e.(*net.OpError); ok && op.Op == "proxyconnect" { //nolint:errorlint // the way down goes on below others of its type
 			return CheckProxy, "The proxy cannot be reached or does not connect to the server: check the proxy's address, its user and password, and that it may connect to the server."
 		}
 	}

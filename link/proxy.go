@@ -7,11 +7,17 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"golang.org/x/net/proxy"
 )
+
+// maxProxyAnswer bounds the answer of a proxy, in bytes.
+const maxProxyAnswer = 16 << 10
 
 // ParseProxy makes Options.Proxy of text: an address such as
 // "http://proxy.example.com:3128" or "socks5://user:password@10.0.0.1:1080",
@@ -42,83 +48,121 @@ func (o Options) proxy() func(*http.Request) (*url.URL, error) {
 	return o.Proxy
 }
 
-// proxyAnswer words the refusal of a proxy to connect.
-func proxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK {
-		return &proxyError{resp.Status}
-	}
-	return nil
+// server connects to the server, straight or through a proxy. Every proxy is
+// asked for a tunnel: few pass an upgrade on themselves.
+type server struct {
+	proxy func(*http.Request) (*url.URL, error)
+	tls   *tls.Config
 }
 
-// tunnel makes a transport ask an HTTP proxy for a tunnel where it would send
-// the request to the proxy itself: few proxies pass an upgrade on.
-func (o Options) tunnel(t *http.Transport) {
-	find := t.Proxy
-	var through *url.URL
-	t.Proxy = func(r *http.Request) (*url.URL, error) {
-		proxy, err := find(r)
-		if err != nil || proxy == nil || proxy.Scheme != "http" && proxy.Scheme != "https" {
-			return proxy, err
-		}
-		through = proxy
-		return nil, nil //nolint:nilnil // no proxy, as http.Transport wants it said
+// dial makes a connection without TLS.
+func (s server) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.through(ctx, "http", network, address)
+}
+
+// dialTLS makes one with TLS. net/http would leave ALPN out of it.
+func (s server) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := s.through(ctx, "https", network, address)
+	if err != nil {
+		return nil, err
 	}
-	dial := t.DialContext
-	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if through == nil {
-			return dial(ctx, network, address)
-		}
-		conn, err := dial(ctx, network, hostPort(through))
-		if err != nil {
-			return nil, &net.OpError{Op: "proxyconnect", Net: network, Err: err}
-		}
-		tunnel, err := connectThrough(ctx, conn, through, address)
+	config := s.tls
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
 		if err != nil {
 			conn.Close()
 			return nil, err
 		}
-		return tunnel, nil
+		config = config.Clone()
+		config.ServerName = host
 	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
-// connectThrough asks a proxy for a tunnel (RFC 9110 §9.3.6).
-func connectThrough(ctx context.Context, conn net.Conn, proxy *url.URL, address string) (net.Conn, error) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(dialTimeout)
+func (s server) through(ctx context.Context, scheme, network, address string) (net.Conn, error) {
+	via, err := s.proxy(&http.Request{URL: &url.URL{Scheme: scheme, Host: address}})
+	if err != nil {
+		return nil, fmt.Errorf("find the proxy: %w", err)
 	}
-	if err := conn.SetDeadline(deadline); err != nil {
+	direct := &net.Dialer{Timeout: dialTimeout}
+	if via == nil {
+		return direct.DialContext(ctx, network, address)
+	}
+	var conn net.Conn
+	switch via.Scheme {
+	case "socks5", "socks5h":
+		conn, err = dialSOCKS(ctx, direct, via, address)
+	default:
+		conn, err = dialCONNECT(ctx, direct, via, address)
+	}
+	var refused *proxyError
+	if err != nil && !errors.As(err, &refused) {
+		err = &net.OpError{Op: "proxyconnect", Net: network, Err: err}
+	}
+	return conn, err
+}
+
+// dialSOCKS asks a proxy of SOCKS 5, which resolves names itself.
+func dialSOCKS(ctx context.Context, direct *net.Dialer, via *url.URL, address string) (net.Conn, error) {
+	var auth *proxy.Auth
+	if u := via.User; u != nil {
+		password, _ := u.Password()
+		auth = &proxy.Auth{User: u.Username(), Password: password}
+	}
+	socks, err := proxy.SOCKS5("tcp", hostPort(via), auth, direct)
+	if err != nil {
+		return nil, err
+	}
+	return socks.(proxy.ContextDialer).DialContext(ctx, "tcp", address)
+}
+
+// dialCONNECT asks a proxy of HTTP for a tunnel (RFC 9110 §9.3.6).
+func dialCONNECT(ctx context.Context, direct *net.Dialer, via *url.URL, address string) (net.Conn, error) {
+	conn, err := direct.DialContext(ctx, "tcp", hostPort(via))
+	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if proxy.Scheme == "https" {
-		secure := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: proxy.Hostname()})
+	tunnel, err := connectThrough(ctx, conn, via, address)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return tunnel, nil
+}
+
+func connectThrough(ctx context.Context, conn net.Conn, via *url.URL, address string) (net.Conn, error) {
+	if via.Scheme == "https" {
+		secure := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: via.Hostname()})
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}
+			return nil, err
 		}
 		conn = secure
 	}
 	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: http.Header{}}
-	if u := proxy.User; u != nil {
+	if u := via.User; u != nil {
 		password, _ := u.Password()
 		request.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
 	}
 	if err := request.Write(conn); err != nil {
-		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}
+		return nil, err
 	}
 	// The server speaks only after the device, so nothing of it is in the
 	// reader when the proxy's answer has been read.
-	resp, err := http.ReadResponse(bufio.NewReaderSize(conn, 4<<10), request)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, maxProxyAnswer), maxProxyAnswer), request)
 	if err != nil {
-		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}
+		return nil, err
 	}
-	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return nil, &proxyError{resp.Status}
 	}
-	if !stop() {
-		return nil, ctx.Err()
-	}
-	return conn, conn.SetDeadline(time.Time{})
+	return conn, nil
 }
