@@ -301,7 +301,7 @@ func (d *download) accept(resp *http.Response) error {
 		d.etag = etag
 	}
 	d.waited = 0
-	seconds := min(float64(span)*8/float64(d.opts.MinSpeed), d.opts.Timeout.Seconds())
+	seconds := min(float64(span)*8/float64(d.opts.MinSpeed), 1e9) // of decades the whole time decides
 	d.budget = max(d.opts.Slowest, time.Duration(seconds*float64(time.Second)))
 	return nil
 }

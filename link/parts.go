@@ -119,7 +119,9 @@ func (p *parts) learnSize(ctx context.Context) error {
 // name is the file of a part.
 func (p *parts) name(i int) string { return partName(p.dir, i) }
 
-func partName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("%s%05d", partPrefix, i)) }
+func partName(dir string, i int) string {
+	return filepath.Join(dir, fmt.Sprintf("%s%05d", partPrefix, i))
+}
 
 // length is the size of a part in bytes.
 func (p *parts) length(i int) int64 {
