@@ -52,6 +52,19 @@ type subject struct {
 	signerKey  []byte // likewise, of who signed
 	chipSerial []byte // 9 bytes
 	name       string // the manufacturer's serial number
+	keyID      func(key []byte) [sha1.Size]byte
+}
+
+// keyIDs are the ways of making key identifiers. The tools for NervesKey hash
+// the whole public key information, others, as RFC 5280 proposes, the point
+// in it. What is in the chip does not tell; the signature does.
+var keyIDs = []func(key []byte) [sha1.Size]byte{
+	func(key []byte) [sha1.Size]byte {
+		var b cryptobyte.Builder
+		addPublicKey(&b, key)
+		return sha1.Sum(b.BytesOrPanic())
+	},
+	func(key []byte) [sha1.Size]byte { return sha1.Sum(point(key)) },
 }
 
 // rebuild makes the certificate that was compressed.
@@ -114,13 +127,7 @@ func (c compressed) toBeSigned(t Template, s subject) ([]byte, error) {
 			notAfter.add(b)
 		})
 		addName(b, name)
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1})
-				b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
-			})
-			b.AddASN1BitString(point(s.publicKey))
-		})
+		addPublicKey(b, s.publicKey)
 		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				for _, e := range t.Extensions {
@@ -130,6 +137,17 @@ func (c compressed) toBeSigned(t Template, s subject) ([]byte, error) {
 		})
 	})
 	return b.Bytes()
+}
+
+// addPublicKey writes a key on P-256 as public key information.
+func addPublicKey(b *cryptobyte.Builder, key []byte) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1})
+			b.AddASN1ObjectIdentifier(asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7})
+		})
+		b.AddASN1BitString(point(key))
+	})
 }
 
 func (e Extension) add(b *cryptobyte.Builder, s subject) {
@@ -143,10 +161,10 @@ func (e Extension) add(b *cryptobyte.Builder, s subject) {
 			case NoKey:
 				b.AddBytes(e.Value)
 			case SubjectKey:
-				id := sha1.Sum(point(s.publicKey))
+				id := s.keyID(s.publicKey)
 				b.AddASN1OctetString(id[:])
 			case AuthorityKey:
-				id := sha1.Sum(point(s.signerKey))
+				id := s.keyID(s.signerKey)
 				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 					b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(id[:]) })
 				})

@@ -43,7 +43,8 @@
 // for the signer: basic constraints (critical: authority, path length 0), key
 // usage (critical: digital signature, certificate and CRL signing), extended
 // key usage (server, client), subject and authority key identifier. Key
-// identifiers are the SHA-1 of the public key's point.
+// identifiers are the SHA-1 of the public key information or of the point in
+// it: both are tried.
 //
 // Chips that the maker provisions itself (Trust&Go) have other templates and
 // are not read.

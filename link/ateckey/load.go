@@ -244,18 +244,21 @@ func (k *Key) certificates(ctx context.Context, which Pair) ([]*x509.Certificate
 
 // build makes the certificate again and checks who signed it.
 func build(data []byte, t Template, s subject, signer *ecdsa.PublicKey) (*x509.Certificate, error) {
-	der, err := rebuild(data, t, s)
-	if err != nil {
-		return nil, err
+	for _, s.keyID = range keyIDs {
+		der, err := rebuild(data, t, s)
+		if err != nil {
+			return nil, err
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrLayout, err)
+		}
+		issuer := &x509.Certificate{PublicKey: signer, PublicKeyAlgorithm: x509.ECDSA}
+		if issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil {
+			return cert, nil
+		}
 	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrLayout, err)
-	}
-	if (&x509.Certificate{PublicKey: signer, PublicKeyAlgorithm: x509.ECDSA}).CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) != nil {
-		return nil, ErrSignature
-	}
-	return cert, nil
+	return nil, ErrSignature
 }
 
 // Public returns the public key.
