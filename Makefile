@@ -10,7 +10,7 @@ PROGRAMS = bin/ganglion bin/ganglion-link bin/fwup
 ASSETS   = internal/web/assets/dist/.built
 WEBSRC   = $(wildcard internal/web/assets/src/*) internal/web/assets/package.json internal/web/assets/package-lock.json
 
-.PHONY: help build demo test fuzz lint bench generate screenshot clean $(PROGRAMS)
+.PHONY: help build cross demo test fuzz lint bench generate screenshot clean $(PROGRAMS)
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bin/fwup:
 $(ASSETS): $(WEBSRC)
 	scripts/bundle-assets
 	@touch $@
+
+cross: ## ganglion-link and fwup for every kind of device, with their sizes
+	scripts/cross
 
 demo: build ## a server and five devices taking their first update
 	bin/ganglion demo
