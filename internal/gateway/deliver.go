@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/control"
 	"github.com/ganglion-iot/ganglion/phx"
 )
 
@@ -16,13 +17,26 @@ type connectionList struct {
 	Connections []string `json:"connections"`
 }
 
-// deliver passes a message on to those of its devices that are joined here.
-// Who is not is told by the rollout engine or an operator when it is.
+// deliver does what a message says, or passes it on to its devices.
 func (g *Gateway) deliver(m fleet.DeviceMessage) {
-	if m.Event == eventDisconnect {
+	switch m.Event {
+	case eventDisconnect:
 		g.disconnect(m)
-		return
+	case control.EventExtensions:
+		g.switchExtensions(m)
+	case control.EventRequestCheck:
+		g.requestHealth(m.Devices)
+	case control.EventScriptRun:
+		g.runScripts(m)
+	default:
+		g.passOn(m)
 	}
+}
+
+// passOn pushes a message to those of its devices that are joined here and
+// know its event. Who is not joined is told by the rollout engine or an
+// operator when it is.
+func (g *Gateway) passOn(m fleet.DeviceMessage) {
 	text, err := phx.AppendJSON(nil, phx.Message{Topic: phx.TopicDevice, Event: m.Event, Payload: m.Payload})
 	if err != nil {
 		g.log.Error("a message for devices is not fit for them", "event", m.Event, "error", err)
@@ -33,7 +47,7 @@ func (g *Gateway) deliver(m fleet.DeviceMessage) {
 	sent := 0
 	for _, id := range m.Devices {
 		s := g.registry.get(id)
-		if s == nil || s.currentJoin() == "" {
+		if s == nil || !s.takes(m.Event) {
 			continue
 		}
 		if s.serializer != phx.MessagePack {
@@ -54,6 +68,18 @@ func (g *Gateway) deliver(m fleet.DeviceMessage) {
 	g.metrics.pushes.Add(float64(sent))
 }
 
+// takes reports whether the device has joined and knows the event.
+func (s *session) takes(event string) bool {
+	s.mu.Lock()
+	joined := s.joinRef != ""
+	knows := s.understands(event)
+	s.mu.Unlock()
+	if joined && !knows {
+		s.g.metrics.ignore("unknown_to_device")
+	}
+	return joined && knows
+}
+
 func (g *Gateway) disconnect(m fleet.DeviceMessage) {
 	var only connectionList
 	if len(m.Payload) > 0 && json.Unmarshal(m.Payload, &only) != nil {
@@ -66,7 +92,7 @@ func (g *Gateway) disconnect(m fleet.DeviceMessage) {
 	}
 	for _, id := range m.Devices {
 		s := g.registry.get(id)
-		if s != nil && (only.Connections == nil || meant[s.uuid]) {
+		if s != nil && (only.Connections == nil || meant[s.uuid.String()]) {
 			s.close(closeAway, "disconnected by the server")
 		}
 	}

@@ -47,16 +47,22 @@ func (s *session) handleDevice(m phx.Message) {
 		})
 	case phx.EventReportNetworkInterface:
 		s.networkInterface(m)
-	case phx.EventRebooting, phx.EventScriptsRun, phx.EventConnectionTypes:
-		s.g.metrics.message(m.Event) // known, and of no use here
+	case phx.EventScriptsRun:
+		s.scriptAnswer(m)
+	case phx.EventConnectionTypes:
+		s.connectionTypes(m)
+	case phx.EventRebooting:
+		s.g.metrics.message(m.Event) // the end of the connection tells it
 	default:
 		s.g.metrics.ignore("event")
 	}
 }
 
-// join lets the device in. The keys it asks for reach it before any update
-// can. A second join changes nothing: its facts are those of the first, which
-// may be out of date.
+// join lets the device in, and tells it what it is to have before anything
+// else, in the order devices of the field are used to: keys, which must reach
+// it before any update can; its archive; the question for its extensions; and
+// once it counts as connected, code to run. A second join changes nothing: its
+// facts are those of the first, which may be out of date.
 func (s *session) join(m phx.Message, again bool) {
 	s.g.metrics.message(m.Event)
 	if m.Ref == "" {
@@ -77,10 +83,16 @@ func (s *session) join(m phx.Message, again bool) {
 	if len(keys) > 0 {
 		s.sendKeys(m.Ref, j, keys)
 	}
+	s.mu.Lock()
+	s.api, s.identifies = j.api, j.api >= apiArchives || j.console >= consoleFiles
+	s.mu.Unlock()
+	s.sendArchive(m.Ref)
+	s.askExtensions(m.Ref)
 	s.setStatus(fleet.Connected, m.Ref)
 	if again {
 		return
 	}
+	s.connectingCode(m.Ref)
 	if s.validated {
 		j.state.Validation = fleet.Validated
 	}
@@ -91,6 +103,18 @@ func (s *session) join(m phx.Message, again bool) {
 			Validation: j.state.Validation, AutoReverted: j.state.AutoReverted,
 		},
 	})
+}
+
+// askExtensions makes the device join its extensions, once: a device that is
+// asked twice before it has joined them joins them twice.
+func (s *session) askExtensions(joinRef string) {
+	s.mu.Lock()
+	ask := s.understands(phx.EventExtensionsGet) && !s.extensions.asked && s.extensionsRef == ""
+	s.extensions.asked = s.extensions.asked || ask
+	s.mu.Unlock()
+	if ask {
+		s.say(phx.AppendPush(nil, joinRef, phx.TopicDevice, phx.EventExtensionsGet, nil))
+	}
 }
 
 func (s *session) sendKeys(joinRef string, j joinFacts, keys []string) {
@@ -143,13 +167,45 @@ func (s *session) networkInterface(m phx.Message) {
 		s.g.metrics.ignore("payload")
 		return
 	}
-	kind := "unknown"
+	s.setNetwork(networkKind(p.Interface))
+}
+
+// networkKind is what sort of network an interface of that name is on.
+func networkKind(name string) string {
 	for _, k := range [...]struct{ prefix, kind string }{{"wlan", "wifi"}, {"wwan", "cellular"}, {"eth", "ethernet"}, {"en", "ethernet"}} {
-		if strings.HasPrefix(p.Interface, k.prefix) {
-			kind = k.kind
-			break
+		if strings.HasPrefix(name, k.prefix) {
+			return k.kind
 		}
 	}
+	return "unknown"
+}
+
+// connectionTypes reads which sorts of network the device has; those it knows
+// better by its interface count more.
+func (s *session) connectionTypes(m phx.Message) {
+	s.g.metrics.message(m.Event)
+	var p struct {
+		Values []string `json:"values"`
+	}
+	if json.Unmarshal(m.Payload, &p) != nil {
+		s.g.metrics.ignore("payload")
+		return
+	}
+	s.mu.Lock()
+	known := s.network != "" && s.network != "unknown"
+	s.mu.Unlock()
+	for _, kind := range p.Values {
+		switch kind {
+		case "wifi", "ethernet", "cellular":
+			if !known {
+				s.setNetwork(kind)
+			}
+			return
+		}
+	}
+}
+
+func (s *session) setNetwork(kind string) {
 	s.mu.Lock()
 	changed := s.network != kind
 	s.network = kind

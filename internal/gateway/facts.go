@@ -30,6 +30,8 @@ type joinFacts struct {
 	running     string // firmware it runs
 	downloading string // firmware it is fetching
 
+	api, console version // of the device API and of the console
+
 	wantsKeys, wantsArchiveKeys bool
 }
 
@@ -54,6 +56,7 @@ func parseJoin(payload []byte) (j joinFacts, err error) {
 	if j.state.APIVersion = get("device_api_version"); !isVersion(j.state.APIVersion) {
 		j.state.APIVersion = oldestAPI
 	}
+	j.api, j.console = parseVersion(j.state.APIVersion), parseVersion(get("console_version"))
 	j.state.Validation = fleet.ValidationUnknown
 	var meta struct {
 		Validated *bool `json:"firmware_validated"`

@@ -34,6 +34,14 @@ type Options struct {
 	// Offers answers devices that poll. nil: none is served.
 	Offers Offers
 
+	// Archives says which archive devices are to have. nil: none.
+	Archives Archives
+
+	// HealthInterval and GeoInterval are how often devices are asked for their
+	// health and their place, beside once when they connect. HealthInterval 0:
+	// 60 minutes. GeoInterval 0: never again.
+	HealthInterval, GeoInterval time.Duration
+
 	// Redirect is where any path is sent that is not for devices, such as a
 	// browser's. "": the project's pages.
 	Redirect string
@@ -111,11 +119,16 @@ type Gateway struct {
 	writer    *writer
 	telemetry *telemetryWriter
 	metrics   *metrics
+	terminals *terminals
+	archives  Archives
+	changes   *changes
 	flushers  chan struct{} // a slot for each goroutine that writes to a device
 
-	flappingLimit int
-	drainBatch    int
-	drainInterval time.Duration
+	flappingLimit  int
+	healthInterval time.Duration
+	geoInterval    time.Duration
+	drainBatch     int
+	drainInterval  time.Duration
 
 	mu       sync.Mutex
 	draining bool
@@ -134,10 +147,13 @@ func New(o Options) *Gateway {
 		offers:    o.Offers,
 		polls:     newAdmission(or(o.Polls, 256), or(o.WaitingPolls, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
 		registry:  newRegistry(),
+		archives:  o.Archives,
+		changes:   newChanges(),
 		flushers:  make(chan struct{}, maxFlushers),
 
-		flappingLimit: or(o.FlappingLimit, fleet.DefaultFlappingLimit),
-		drainBatch:    or(o.DrainBatch, 1000), drainInterval: or(o.DrainInterval, time.Second),
+		flappingLimit:  or(o.FlappingLimit, fleet.DefaultFlappingLimit),
+		healthInterval: or(max(0, o.HealthInterval), time.Hour), geoInterval: o.GeoInterval,
+		drainBatch: or(o.DrainBatch, 1000), drainInterval: or(o.DrainInterval, time.Second),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -145,6 +161,7 @@ func New(o Options) *Gateway {
 	g.telemetry = newTelemetryWriter(g)
 	g.metrics = newMetrics(o.Metrics, g)
 	g.writer = newWriter(g)
+	g.terminals = newTerminals(g)
 	return g
 }
 
@@ -166,15 +183,16 @@ func (g *Gateway) Count() int { return g.registry.count() }
 // happened to them is written; devices that Drain did not send away are then
 // closed in one go. It fails when the bus takes no subscription.
 func (g *Gateway) Run(ctx context.Context) error {
-	stop, err := g.bus.OnDeviceMessage(g.node, g.deliver)
+	stop, err := g.listen()
 	if err != nil {
-		return fmt.Errorf("messages for devices: %w", err)
+		return err
 	}
 	var work sync.WaitGroup
 	work.Go(func() { g.writer.run(ctx) })
 	work.Go(func() { g.telemetry.run(ctx) })
 	work.Go(func() { g.leaseLoop(ctx) })
 	work.Go(func() { g.sweepLoop(ctx) })
+	work.Go(func() { g.followChanges(ctx) })
 	<-ctx.Done()
 	stop()
 	work.Wait()
@@ -198,6 +216,29 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return fmt.Errorf("last write of connections and telemetry: %w", err)
 	}
 	return nil
+}
+
+// listen subscribes to all that the bus has for devices.
+func (g *Gateway) listen() (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, f := range stops {
+			f()
+		}
+	}
+	for _, subscribe := range []func() (func(), error){
+		func() (func(), error) { return g.bus.OnDeviceMessage(g.node, g.deliver) },
+		func() (func(), error) { return g.bus.OnTerminal(g.node, g.terminals.input) },
+		func() (func(), error) { return g.bus.OnChange(0, g.heard) },
+	} {
+		f, err := subscribe()
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("messages for devices: %w", err)
+		}
+		stops = append(stops, f)
+	}
+	return stop, nil
 }
 
 // Drain takes no more devices, tells those that are connected in batches to

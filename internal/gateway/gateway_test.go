@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -317,7 +318,13 @@ func (c *client) join(more string) {
 	c.t.Helper()
 	c.text(`["1","1","device","phx_join",{%s%s}]`, facts, more)
 	c.expect(`["1","1","device","phx_reply",{"status":"ok","response":{}}]`)
+	if !strings.Contains(more, onConnect) && !strings.Contains(more, "device_api_version") { // else keys come before it, or it is too old
+		c.expect(askedExtensions)
+	}
 }
+
+// askedExtensions is how a device is asked to join its extensions.
+const askedExtensions = `["1",null,"device","extensions:get",{}]`
 
 func must(t testing.TB, err error) {
 	t.Helper()

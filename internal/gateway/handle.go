@@ -53,10 +53,9 @@ func (s *session) handle(op ws.OpCode, data []byte) error {
 	case phx.TopicDevice:
 		s.handleDevice(m)
 	case phx.TopicConsole:
-		s.handleUnused(m, nil)
+		s.handleConsole(m)
 	case phx.TopicExtensions:
-		// Devices want a list here: of the extensions they are to start.
-		s.handleUnused(m, []byte("[]"))
+		s.handleExtensions(m)
 	default:
 		s.handleUnknownTopic(m)
 	}
@@ -83,19 +82,6 @@ func undecodable(err error) error {
 		return &ending{closeTooBig, "the device sent too long a name"}
 	}
 	return &ending{closeInvalid, "the device sent what is not a message"}
-}
-
-// handleUnused accepts topics that devices join and nothing here speaks on.
-// A refusal would make them try again every few seconds.
-func (s *session) handleUnused(m phx.Message, response []byte) {
-	switch {
-	case m.Event == phx.EventJoin && m.Ref != "":
-		s.say(phx.AppendJoinReply(nil, m.Ref, m.Topic, phx.StatusOK, response))
-	case m.Event == phx.EventLeave && m.Ref != "":
-		s.left(m, m.JoinRef)
-	default:
-		s.g.metrics.ignore("topic")
-	}
 }
 
 // handleUnknownTopic refuses a join so that the device knows which one was

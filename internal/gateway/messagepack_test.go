@@ -51,6 +51,7 @@ func TestADeviceSpeaksMessagePack(t *testing.T) {
 	c, other := p.dialPacked("sn-1"), p.dial("sn-2")
 	c.pack(`["1","1","device","phx_join",{%s,"meta":{"firmware_validated":true}}]`, facts)
 	c.expectPacked(`["1","1","device","phx_reply",{"status":"ok","response":{}}]`)
+	c.expectPacked(askedExtensions)
 	other.join("")
 	d, d2 := p.device("sn-1"), p.device("sn-2")
 	if r := p.report(fleet.ReportJoined, d.ID); r.RunningUUID != "0b6cf1a4-2f0c-5d0e-9a55-7d1b6a0f3c11" || r.Validation != fleet.Validated {

@@ -19,6 +19,7 @@ type metrics struct {
 	pushes         prometheus.Counter
 	throttled      prometheus.Counter
 	lostReports    prometheus.Counter
+	connectingCode *prometheus.CounterVec
 	authentication prometheus.Histogram
 	batches        prometheus.Histogram
 	writes         prometheus.Histogram
@@ -46,6 +47,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 		pushes:         prometheus.NewCounter(counter("pushes_total", "Messages pushed to devices.")),
 		throttled:      prometheus.NewCounter(counter("throttled_frames_total", "Frames that had to wait because their device sent too many.")),
 		lostReports:    prometheus.NewCounter(counter("lost_reports_total", "Reports dropped because too many waited for the database.")),
+		connectingCode: prometheus.NewCounterVec(counter("connecting_code_total", "Runs of connecting code on devices, by result."), []string{"result"}),
 		authentication: histogram("authentication_seconds", "Time to authenticate a device once it is its turn.", 0.0005, 2, 14),
 		batches:        histogram("batch_devices", "Devices written in one transaction.", 1, 4, 8),
 		writes:         histogram("batch_seconds", "Time to write a batch of devices.", 0.001, 2, 14),
@@ -63,7 +65,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "ganglion", Subsystem: "gateway", Name: "waiting_telemetry", Help: "Telemetry that waits for the database.",
 	}, func() float64 { return float64(g.telemetry.length()) })
-	r.MustRegister(waiting, m.telemetry, m.lostTelemetry, m.telemetrySeconds, connected, m.upgrades, m.polls, m.messages, m.ignored, m.closes, m.pushes, m.throttled, m.lostReports,
+	r.MustRegister(waiting, m.telemetry, m.lostTelemetry, m.telemetrySeconds, connected, m.upgrades, m.polls, m.messages, m.ignored, m.closes, m.pushes, m.throttled, m.lostReports, m.connectingCode,
 		m.authentication, m.batches, m.writes)
 	return m
 }

@@ -81,8 +81,9 @@ func TestWhatDevicesMaySay(t *testing.T) {
 	c.text(`["2","2","console","phx_join",{}]`)
 	c.expect(`["2","2","console","phx_reply",{"status":"ok","response":{}}]`)
 	c.text(`["3","3","extensions","phx_join",{"health":"0.0.1"}]`)
-	c.expect(`["3","3","extensions","phx_reply",{"status":"ok","response":[]}]`)
+	c.expect(`["3","3","extensions","phx_reply",{"status":"ok","response":["health"]}]`)
 	c.text(`["3","31","extensions","health:attached",{}]`)
+	c.expect(`["3",null,"extensions","health:check",{}]`)
 	c.text(`["4","4","device:7","phx_join",{}]`)
 	c.expect(`["4","4","device:7","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]`)
 	c.text(`["1","1","device","phx_join",[]]`)
@@ -178,17 +179,20 @@ func TestKeysOnRequest(t *testing.T) {
 	c := p.dial("sn-1")
 	c.join(`,"fwup_public_keys":"on_connect"`)
 	c.expect(`["1",null,"device","fwup_public_keys",{"keys":["` + key + `"]}]`)
+	c.expect(askedExtensions)
 	c.beat()
 	c = p.dial("sn-2")
 	c.join(`,"fwup_public_keys":"later","archive_public_keys":"on_connect"`)
 	c.expect(`["1",null,"device","archive_public_keys",{"keys":["` + key + `"]}]`)
+	c.expect(askedExtensions)
 	c.beat()
 }
 
 func TestNoKeysToSend(t *testing.T) {
 	c := start(t, nil).dial("sn-1")
 	c.join(`,"fwup_public_keys":"on_connect"`)
-	c.beat() // and no empty list before it
+	c.expect(askedExtensions) // and no empty list before it
+	c.beat()
 }
 
 func TestNothingIsSaidBeforeTheDeviceSpeaks(t *testing.T) {

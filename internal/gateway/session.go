@@ -33,14 +33,17 @@ type session struct {
 	g    *Gateway
 	conn net.Conn
 
-	deviceID, orgID, productID, groupID int64
-	identifier                          string
-	uuid                                string // of the connection
-	address                             string
-	opened                              int64 // Unix microseconds
+	deviceID, orgID, productID int64
+	identifier                 string
+	uuid                       uuid.UUID // of the connection
+	address                    string
+	opened                     int64 // Unix microseconds
 
-	heard  atomic.Int64 // Unix seconds of the latest frame
-	spoken atomic.Bool
+	group     atomic.Int64  // its deployment group; 0: none
+	heard     atomic.Int64  // Unix seconds of the latest frame
+	healthDue atomic.Uint32 // Unix seconds when its health is to be asked for; 0: never
+	geoDue    atomic.Uint32 // the same for its place
+	spoken    atomic.Bool
 
 	serializer phx.Serializer
 
@@ -52,14 +55,26 @@ type session struct {
 	validated bool // the device said so since it connected
 
 	mu      sync.Mutex
-	writing bool     // somebody writes to the connection
-	closing bool     // no frames are taken any more
-	queue   [][]byte // frames that wait for it
-	queued  int      // bytes in queue
-	reason  string   // why it is closing
-	joinRef string   // of the device topic; "" while it is not joined
+	writing bool       // somebody writes to the connection
+	closing bool       // no frames are taken any more
+	queue   []outgoing // frames that wait for it
+	queued  int        // bytes in queue
+	reason  string     // why it is closing
 	status  fleet.ConnectionStatus
 	network string // wifi, ethernet, cellular, unknown, "" if not told
+
+	// References of joins; "" while a topic is not joined.
+	joinRef, consoleRef, extensionsRef string
+
+	code       string  // to run when the device has joined, or to type when its console has
+	archive    uint64  // digest of the archive it was last told of; 0: none
+	api        version // of the device API; 0 before it joined
+	identifies bool    // it knows that event
+	files      bool    // its console takes files
+	archives   bool    // it may have archives: its updates are on, and it is not in the penalty box
+	ungrouped  bool    // it joined without a deployment group, and is new in none since
+
+	extensions extensionState
 }
 
 func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string, serializer phx.Serializer) *session {
@@ -70,9 +85,11 @@ func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string, seri
 	}
 	s := &session{
 		g: g, conn: conn,
-		deviceID: d.ID, orgID: d.OrgID, productID: d.ProductID, groupID: d.GroupID, identifier: d.Identifier,
-		uuid: id.String(), address: address, serializer: serializer, opened: now.UnixMicro(), status: fleet.Connecting,
+		deviceID: d.ID, orgID: d.OrgID, productID: d.ProductID, identifier: d.Identifier,
+		uuid: id, address: address, serializer: serializer, opened: now.UnixMicro(), status: fleet.Connecting,
+		code: d.ConnectingCode, archives: d.UpdatesEnabled && !d.Blocked(now), extensions: extensionState{off: d.ExtensionsOff},
 	}
+	s.group.Store(d.GroupID)
 	s.heard.Store(now.Unix())
 	s.refresh = nextRefresh(now)
 	return s
@@ -91,12 +108,16 @@ func (s *session) open() {
 func (s *session) end(reason string) {
 	_ = s.conn.Close() // it may have been closed by whoever lost patience
 	s.mu.Lock()
-	s.closing, s.queue, s.joinRef = true, nil, ""
+	s.closing, s.queue = true, nil
+	s.joinRef, s.consoleRef, s.extensionsRef = "", "", ""
+	s.healthDue.Store(0)
+	s.geoDue.Store(0)
 	s.status = fleet.Disconnected
 	if s.reason == "" {
 		s.reason = reason
 	}
 	s.mu.Unlock()
+	s.g.terminals.leave(s)
 	s.remember()
 	if s.g.registry.remove(s) {
 		s.g.writer.note(s, note{presence: true, urgent: true, report: &fleet.DeviceReport{Kind: fleet.ReportDisconnected}})
@@ -108,7 +129,7 @@ func (s *session) connection(now time.Time) fleet.Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := fleet.Connection{
-		DeviceID: s.deviceID, OrgID: s.orgID, ProductID: s.productID, UUID: s.uuid, Node: s.g.node, Status: s.status, Address: s.address,
+		DeviceID: s.deviceID, OrgID: s.orgID, ProductID: s.productID, UUID: s.uuid.String(), Node: s.g.node, Status: s.status, Address: s.address,
 		EstablishedAt: time.UnixMicro(s.opened).UTC(), LastSeenAt: time.Unix(s.heard.Load(), 0).UTC(), NetworkInterface: s.network,
 	}
 	if s.status == fleet.Disconnected {
@@ -149,7 +170,7 @@ func (s *session) close(code ws.StatusCode, reason string) {
 		_ = s.conn.Close() // the reader notices
 		return
 	}
-	s.append(compile(ws.NewCloseFrame(ws.NewCloseFrameBody(code, ""))))
+	s.append(outgoing{frame: compile(ws.NewCloseFrame(ws.NewCloseFrameBody(code, "")))})
 	start := !s.writing
 	s.writing = true
 	s.mu.Unlock()

@@ -23,13 +23,17 @@ func (g *Gateway) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweep closes connections from which nothing came for too long. Devices send
-// a heartbeat every 30 s.
+// sweep closes connections from which nothing came for too long, asks for what
+// is to be asked for now and then, and lets go of terminals nobody looks at.
+// Devices send a heartbeat every 30 s.
 func (g *Gateway) sweep(now time.Time) {
 	limit := now.Add(-phx.IdleTimeout).Unix()
 	g.registry.each(func(s *session) {
 		if s.heard.Load() <= limit {
 			s.close(closeProtocol, "the device was silent for too long")
+			return
 		}
+		s.checkDue(now)
 	})
+	g.terminals.sweep(now)
 }

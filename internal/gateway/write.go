@@ -39,43 +39,63 @@ func packedFrame(text []byte) ([]byte, error) {
 	return compile(ws.NewBinaryFrame(packed)), nil
 }
 
-// say sends a JSON message in the encoding of the connection. It may wait for
-// the network.
-func (s *session) say(text []byte) {
+// frame is a JSON message in the encoding of the connection; nil, and a line
+// in the log, if it has no form there.
+func (s *session) frame(text []byte) []byte {
 	if s.serializer != phx.MessagePack {
-		s.send(textFrame(text))
-		return
+		return textFrame(text)
 	}
 	frame, err := packedFrame(text)
 	if err != nil {
 		s.g.log.Error("a message is not fit for its device", "device", s.identifier, "error", err)
-		return
+		return nil
 	}
-	s.send(frame)
+	return frame
+}
+
+// say sends a JSON message in the encoding of the connection. It may wait for
+// the network.
+func (s *session) say(text []byte) {
+	if frame := s.frame(text); frame != nil {
+		s.send(frame)
+	}
+}
+
+// tell is say for callers that must not wait for this device.
+func (s *session) tell(text []byte) {
+	if frame := s.frame(text); frame != nil {
+		s.push(frame)
+	}
+}
+
+// outgoing is a frame that waits to be written.
+type outgoing struct {
+	frame   []byte
+	written func() // called without locks once it is; nil: nobody cares
 }
 
 // append queues a frame. The caller holds mu.
-func (s *session) append(frame []byte) {
-	s.queue = append(s.queue, frame)
-	s.queued += len(frame)
+func (s *session) append(o outgoing) {
+	s.queue = append(s.queue, o)
+	s.queued += len(o.frame)
 }
 
 // enqueue queues a frame. It reports whether the caller must see to it that
 // the queue is written.
-func (s *session) enqueue(frame []byte) (write bool) {
+func (s *session) enqueue(o outgoing) (write bool) {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
 		return false
 	}
-	if len(s.queue) >= maxQueueFrames || s.queued+len(frame) > maxQueueBytes && len(s.queue) > 0 {
+	if len(s.queue) >= maxQueueFrames || s.queued+len(o.frame) > maxQueueBytes && len(s.queue) > 0 {
 		s.closing, s.queue, s.reason = true, nil, "the device does not read what it is sent"
 		s.g.metrics.closes.WithLabelValues("slow").Inc()
 		s.mu.Unlock()
 		_ = s.conn.Close() // the reader notices
 		return false
 	}
-	s.append(frame)
+	s.append(o)
 	write = !s.writing
 	s.writing = true
 	s.mu.Unlock()
@@ -85,14 +105,14 @@ func (s *session) enqueue(frame []byte) (write bool) {
 // send writes a frame after those that wait, or leaves it to whoever is
 // writing. It may wait for the network.
 func (s *session) send(frame []byte) {
-	if s.enqueue(frame) {
+	if s.enqueue(outgoing{frame: frame}) {
 		s.writeQueue()
 	}
 }
 
 // push is send for callers that must not wait for this device.
 func (s *session) push(frame []byte) {
-	if s.enqueue(frame) {
+	if s.enqueue(outgoing{frame: frame}) {
 		s.g.flush(s)
 	}
 }
@@ -122,12 +142,13 @@ func (s *session) writeQueue() {
 			}
 			return
 		}
-		frame := s.queue[0]
+		next := s.queue[0]
+		s.queue[0] = outgoing{}
 		s.queue = s.queue[1:]
-		s.queued -= len(frame)
+		s.queued -= len(next.frame)
 		s.mu.Unlock()
 		_ = s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := s.conn.Write(frame); err != nil {
+		if _, err := s.conn.Write(next.frame); err != nil {
 			// After a part of a frame nothing else can follow.
 			s.mu.Lock()
 			s.closing, s.queue = true, nil
@@ -137,6 +158,9 @@ func (s *session) writeQueue() {
 			s.mu.Unlock()
 			_ = s.conn.Close()
 			return
+		}
+		if next.written != nil {
+			next.written()
 		}
 	}
 }

@@ -79,7 +79,7 @@ func (w *writer) note(s *session, n note) {
 	if !n.reportOnly {
 		w.merge(&pending{
 			ConnectionChange: store.ConnectionChange{Connection: s.connection(now), Opened: n.opened, Device: n.device},
-			identifier:       s.identifier, groupID: s.groupID, presence: n.presence,
+			identifier:       s.identifier, groupID: s.group.Load(), presence: n.presence,
 		})
 	}
 	if n.report != nil {

@@ -91,7 +91,7 @@ func TestAFailedWriteIsTriedAgain(t *testing.T) {
 	}
 	w.note(s, note{device: &store.DeviceState{Validation: fleet.Validated, ValidationOnly: true}, report: &fleet.DeviceReport{Kind: fleet.ReportValidated}})
 	must(t, w.flush(t.Context()))
-	if d := p.device("sn-1"); d.Connection.UUID != s.uuid || d.APIVersion != "2.3.0" || d.Validation != fleet.Validated {
+	if d := p.device("sn-1"); d.Connection.UUID != s.uuid.String() || d.APIVersion != "2.3.0" || d.Validation != fleet.Validated {
 		t.Errorf("stored: %+v", d)
 	}
 	var kinds []fleet.ReportKind
