@@ -253,7 +253,7 @@ func explainServerCertificate(err error, c circumstances) (check, advice string)
 		noTLS   tls.RecordHeaderError
 	)
 	switch {
-	case errors.As(err, &noTLS):
+	case errors.As(err, &noTLS), errors.Is(err, http.ErrSchemeMismatch):
 		return CheckTLS, fmt.Sprintf("%s answers, but not with TLS: check the port, or give the host as ws://%s if it is meant to be unprotected.", c.host, c.host)
 	case errors.As(err, &unknown):
 		return CheckServerCertificate, "The device does not know the authority that signed the server's certificate: add that authority's certificate to those the device trusts, and check that nothing between them breaks up TLS."

@@ -204,7 +204,7 @@ func (l *Link) askAs(ctx context.Context, c credentials, path string, running Ru
 	if err != nil {
 		return pollAnswer{}, err
 	}
-	at = at.JoinPath(path)
+	at.Path = path
 	client := &http.Client{Transport: l.opts.transport(c), CheckRedirect: useLastResponse}
 	for redirects := 0; ; redirects++ {
 		resp, err := client.Do(l.pollRequest(ctx, at, c, running, tag))
