@@ -114,11 +114,11 @@ func (l *Link) header(c credentials) http.Header {
 
 // transport connects to the server, for one request.
 func (o Options) transport(c credentials) *http.Transport {
-	s := server{proxy: o.proxy(), tls: o.tlsConfig(c.certificate)}
+	w := way{proxy: o.proxy(), tls: o.tlsConfig(c.certificate)}
 	return &http.Transport{
-		DialContext:            s.dial,
-		DialTLSContext:         s.dialTLS,
-		TLSClientConfig:        s.tls,
+		DialContext:            w.dial,
+		DialTLSContext:         w.dialTLS,
+		TLSClientConfig:        w.tls,
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}

@@ -48,25 +48,25 @@ func (o Options) proxy() func(*http.Request) (*url.URL, error) {
 	return o.Proxy
 }
 
-// server connects to the server, straight or through a proxy. Every proxy is
+// way connects to the server, straight or through a proxy. Every proxy is
 // asked for a tunnel: few pass an upgrade on themselves.
-type server struct {
+type way struct {
 	proxy func(*http.Request) (*url.URL, error)
 	tls   *tls.Config
 }
 
 // dial makes a connection without TLS.
-func (s server) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return s.through(ctx, "http", network, address)
+func (w way) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return w.through(ctx, "http", network, address)
 }
 
 // dialTLS makes one with TLS. net/http would leave ALPN out of it.
-func (s server) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := s.through(ctx, "https", network, address)
+func (w way) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := w.through(ctx, "https", network, address)
 	if err != nil {
 		return nil, err
 	}
-	config := s.tls
+	config := w.tls
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(address)
 		if err != nil {
@@ -84,8 +84,8 @@ func (s server) dialTLS(ctx context.Context, network, address string) (net.Conn,
 	return secure, nil
 }
 
-func (s server) through(ctx context.Context, scheme, network, address string) (net.Conn, error) {
-	via, err := s.proxy(&http.Request{URL: &url.URL{Scheme: scheme, Host: address}})
+func (w way) through(ctx context.Context, scheme, network, address string) (net.Conn, error) {
+	via, err := w.proxy(&http.Request{URL: &url.URL{Scheme: scheme, Host: address}})
 	if err != nil {
 		return nil, fmt.Errorf("find the proxy: %w", err)
 	}
