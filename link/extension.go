@@ -40,6 +40,13 @@ type Extension interface {
 	Detach()
 }
 
+// Announced is an Extension that wants to know when the server was told that
+// it is attached: after Attach, and again after each reconnect. Pushes before
+// the first time are lost.
+type Announced interface {
+	Announced(ctx context.Context)
+}
+
 // Bounds of extensions.
 const (
 	maxExtensionName = 64 // bytes
@@ -89,6 +96,9 @@ func newExtensions(l *Link) *extensions {
 	x := &extensions{l: l, known: make(map[string]Extension), active: make(map[string]*attachment)}
 	for _, e := range l.opts.Extensions {
 		x.known[e.Name()] = e
+		if h, ok := e.(*Health); ok {
+			h.ofLink(l.opts.Alarms.Current)
+		}
 	}
 	return x
 }
@@ -357,19 +367,31 @@ func (a *attachment) attached() (err error) {
 	}
 }
 
-// announce says that the extension is attached. The lock keeps an answer from
-// overtaking the reference it is known by.
+// announce says that the extension is attached.
 func (a *attachment) announce() {
+	if !a.tellAttached() {
+		return // the next connection brings it up again
+	}
+	if e, ok := a.ext.(Announced); ok {
+		e.Announced(a.ctx)
+	}
+}
+
+// tellAttached tells the server. The lock keeps an answer from overtaking the
+// reference it is known by.
+func (a *attachment) tellAttached() bool {
 	a.x.mu.Lock()
 	defer a.x.mu.Unlock()
 	s := a.x.l.connection.Load()
 	if s == nil {
-		return
+		return false
 	}
 	ref, err := s.send(phx.TopicExtensions, a.name+":attached", struct{}{}, 0)
-	if err == nil {
-		a.ref = ref
+	if err != nil {
+		return false
 	}
+	a.ref = ref
+	return true
 }
 
 func (a *attachment) push(event string, payload any) error {
