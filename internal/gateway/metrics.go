@@ -6,6 +6,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // metrics are the gateway's numbers. Labels are words of ours, never a
@@ -14,6 +16,7 @@ type metrics struct {
 	upgrades       *prometheus.CounterVec
 	polls          *prometheus.CounterVec
 	messages       *prometheus.CounterVec
+	heartbeats     prometheus.Counter // of messages
 	ignored        *prometheus.CounterVec
 	closes         *prometheus.CounterVec
 	pushes         prometheus.Counter
@@ -56,6 +59,7 @@ func newMetrics(r prometheus.Registerer, g *Gateway) *metrics {
 		lostTelemetry:    prometheus.NewCounterVec(counter("dropped_telemetry_total", "Telemetry that was dropped, by kind and reason."), []string{"kind", "reason"}),
 		telemetrySeconds: histogram("telemetry_batch_seconds", "Time to write a batch of telemetry.", 0.001, 2, 14),
 	}
+	m.heartbeats = m.messages.WithLabelValues(phx.EventHeartbeat)
 	if r == nil {
 		return m
 	}

@@ -1,9 +1,10 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
-	"os"
+	"math"
 	"sync"
 	"time"
 
@@ -26,25 +27,50 @@ type ending struct {
 	reason string
 }
 
-var errEnded = errors.New("the session has ended")
-
 func (e *ending) Error() string { return e.reason }
 
-// read is the life of a session: it reads frames until the connection ends.
-// Its stack stays shallow; whatever takes more runs elsewhere.
+// read is the life of a session: it waits for frames until the connection
+// ends. Nearly all of the time a device is idle, and then this, awaitFrame and
+// what they call are all that is on its stack, which fits the smallest there
+// is. Whatever takes more runs elsewhere, or while a frame is there.
 func (s *session) read() {
-	defer s.g.live.Done()
-	err := s.readFrames()
+	var m message
+	var err error
+	for err == nil {
+		if err = s.awaitFrame(); err == nil {
+			err = s.readFrame(&m)
+		}
+	}
+	m.release()
+	s.finish(err)
+	s.g.live.Done()
+}
+
+// awaitFrame waits for the first two bytes of a frame, which every frame has.
+func (s *session) awaitFrame() error {
+	for n := 0; n < len(s.head); {
+		k, err := s.conn.Read(s.head[n:])
+		n += k
+		if err != nil && n < len(s.head) {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish ends the session for the reason why reading ended.
+func (s *session) finish(err error) {
 	reason := "the connection was lost"
 	var e *ending
-	if errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
 		reason = e.reason
 		if e.code != 0 {
 			s.close(e.code, reason)
 			// Until the device has the close frame and hangs up, or is late.
 			_, _ = io.Copy(io.Discard, s.conn)
 		}
-	} else if errors.Is(err, io.EOF) {
+	case errors.Is(err, io.EOF):
 		reason = "the device hung up"
 	}
 	s.end(reason)
@@ -65,30 +91,11 @@ func (m *message) release() {
 	*m = message{}
 }
 
-func (s *session) readFrames() error {
-	var m message
-	defer m.release()
-	for {
-		if err := s.readFrame(&m); err != nil {
-			return err
-		}
-		if m.more || m.buf == nil {
-			continue
-		}
-		if err := s.handOver(m.op, *m.buf); err != nil {
-			return err
-		}
-		m.release()
-	}
-}
-
-// readFrame reads one frame. Control frames are dealt with, data is added to m.
+// readFrame reads the frame that begins with s.head. Control frames are dealt
+// with, data is added to m; a message that is whole is handled.
 func (s *session) readFrame(m *message) error {
-	h, err := ws.ReadHeader(s.conn)
+	h, err := s.readHeader()
 	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return errEnded
-		}
 		return err
 	}
 	now := s.g.clock.Now()
@@ -105,6 +112,73 @@ func (s *session) readFrame(m *message) error {
 	if h.OpCode.IsControl() {
 		return s.readControl(h)
 	}
+	if err := s.readData(m, h); err != nil || m.more {
+		return err
+	}
+	if !s.answerHeartbeat(m.op, *m.buf) {
+		err = s.handOver(m.op, *m.buf)
+	}
+	m.release()
+	return err
+}
+
+// readHeader reads the rest of the header of a frame (RFC 6455 §5.2).
+func (s *session) readHeader() (h ws.Header, err error) {
+	h, rest := startHeader(s.head)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	part := (*buf)[:rest]
+	if _, err := io.ReadFull(s.conn, part); err != nil {
+		return h, err
+	}
+	if !endHeader(&h, part) {
+		return h, &ending{closeProtocol, "the device broke the WebSocket protocol"}
+	}
+	return h, nil
+}
+
+// startHeader reads the first two bytes of a frame, and tells how many more
+// the header has. The length is that of two bytes so far.
+func startHeader(head [2]byte) (h ws.Header, rest int) {
+	h = ws.Header{
+		Fin: head[0]&0x80 != 0, Rsv: head[0] >> 4 & 7, OpCode: ws.OpCode(head[0] & 0x0f),
+		Masked: head[1]&0x80 != 0, Length: int64(head[1] & 0x7f),
+	}
+	switch h.Length {
+	case 126:
+		rest = 2
+	case 127:
+		rest = 8
+	}
+	if h.Masked {
+		rest += len(h.Mask)
+	}
+	return h, rest
+}
+
+// endHeader reads the rest of a header. It reports false for a length that is
+// none, or that is longer than it need be.
+func endHeader(h *ws.Header, rest []byte) bool {
+	switch h.Length {
+	case 126:
+		h.Length = int64(binary.BigEndian.Uint16(rest))
+		if h.Length < 126 {
+			return false
+		}
+		rest = rest[2:]
+	case 127:
+		n := binary.BigEndian.Uint64(rest)
+		if n > math.MaxInt64 || n <= math.MaxUint16 {
+			return false
+		}
+		h.Length, rest = int64(n), rest[8:]
+	}
+	copy(h.Mask[:], rest)
+	return true
+}
+
+// readData adds the payload of a frame to m.
+func (s *session) readData(m *message, h ws.Header) error {
 	if m.buf == nil {
 		m.buf, m.op = buffers.Get().(*[]byte), h.OpCode
 	}

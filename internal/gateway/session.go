@@ -48,8 +48,9 @@ type session struct {
 	serializer phx.Serializer
 
 	// Of the reader, and of whom it waits for.
-	refresh   int64 // Unix seconds when the time last seen is to be written
-	arrival   int64 // Unix nanoseconds by which frames so far are allowed
+	head      [2]byte // of the frame that is being read
+	refresh   int64   // Unix seconds when the time last seen is to be written
+	arrival   int64   // Unix nanoseconds by which frames so far are allowed
 	reports   budget
 	logs      budget
 	validated bool // the device said so since it connected
