@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// server is a file server without a network, for the clock of synctest.
-type server func(n int, r *http.Request) *http.Response
+// answering is a file server without a network, for the clock of synctest.
+type answering func(n int, r *http.Request) *http.Response
 
 // transport counts the requests and answers by the function.
 type transport struct {
-	answer server
+	answer answering
 
 	mu       sync.Mutex
 	requests []*http.Request
@@ -113,7 +113,7 @@ func TestDownloadTimes(t *testing.T) {
 	content := testContent(100_000)
 	for _, c := range []struct {
 		name     string
-		answer   server
+		answer   answering
 		change   func(*Download)
 		want     string // of the error; "" for success
 		took     time.Duration
@@ -226,7 +226,7 @@ func TestDownloadFollowsRedirects(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, from string
-		answer     server
+		answer     answering
 		want       string
 		asked      []string
 	}{
