@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"internal/app": {"fleet", "internal/control", "internal/store", "internal/blob", "internal/bus", "internal/pki", "internal/auth",
 		"internal/rollout", "internal/jobs", "internal/gateway", "internal/api", "internal/web", "internal/version"},
 	"internal/simulate": {"fleet", "link", "fwup", "phx", "nh1", "internal/app", "internal/rest", "internal/control", "internal/pki"},
-	"internal/cli":      {"fleet", "internal/rest", "internal/app", "internal/simulate", "internal/version", "fwup"},
+	"internal/cli":      {"fleet", "phx", "internal/rest", "internal/app", "internal/simulate", "internal/version", "fwup"},
 
 	"cmd/ganglion":      {"internal/cli"},
 	"cmd/ganglion-link": {"link/agent"},
