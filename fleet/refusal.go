@@ -25,7 +25,7 @@ const (
 	RefusedNotRegistered  RefusalCode = "device_not_registered"
 	RefusedQuota          RefusalCode = "quota_reached"
 	RefusedSerial         RefusalCode = "serial_taken"
-	RefusedProductDeleted RefusalCode = "product_deleted"
+	RefusedRevoked        RefusalCode = "certificate_removed"
 
 	// Shared secrets.
 	RefusedSignature  RefusalCode = "bad_signature"

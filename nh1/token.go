@@ -72,6 +72,10 @@ func parseToken(text string) (token, error) {
 // has succeeded.
 func (c Credentials) SignedAt() time.Time { return time.UnixMilli(c.token.claim.signedAt).UTC() }
 
+// Claimed returns the identifier the device claims; it may lie until Verify has
+// succeeded.
+func (c Credentials) Claimed() string { return c.token.claim.identifier }
+
 // Verify checks the signature with the secret that belongs to c.Key and
 // returns the device identifier that was signed. The signature may be up to
 // maxAge old (90 s where devices of the field are served), and up to skew in

@@ -57,7 +57,8 @@ func newServer(o Options) *server {
 	for _, register := range []func(){
 		s.accountRoutes, s.tokenRoutes, s.orgRoutes, s.memberRoutes, s.signingKeyRoutes, s.caCertificateRoutes,
 		s.productRoutes, s.sharedSecretRoutes, s.firmwareRoutes, s.deploymentGroupRoutes, s.releaseRoutes,
-		s.deviceRoutes, s.deviceCommandRoutes, s.deviceCertificateRoutes, s.updateAttemptRoutes, s.auditRoutes,
+		s.deviceRoutes, s.deviceCommandRoutes, s.deviceCertificateRoutes, s.admissionRoutes, s.notificationRoutes,
+		s.updateAttemptRoutes, s.auditRoutes,
 		s.eventRoutes, s.healthRoutes,
 	} {
 		register()

@@ -73,6 +73,17 @@ func (s *server) deviceCommandRoutes() {
 		{"reconnect", "Close the connection of a device, which then comes back", func(c *call, in *OneDevice) error {
 			return s.control.ReconnectDevice(c.ctx, c.scope, in.Product, in.Identifier)
 		}},
+		{"approve", "Let a device in that waits for approval", func(c *call, in *OneDevice) error {
+			_, err := s.control.ApproveDevice(c.ctx, c.scope, in.Product, in.Identifier)
+			return err
+		}},
+		{"reject", "Remove a device that waits for approval, and refuse it from then on", func(c *call, in *OneDevice) error {
+			return s.control.RejectDevice(c.ctx, c.scope, in.Product, in.Identifier)
+		}},
+		{"admit", "Let a device in, whether it waits for approval or is quarantined", func(c *call, in *OneDevice) error {
+			_, err := s.control.AdmitDevice(c.ctx, c.scope, in.Product, in.Identifier)
+			return err
+		}},
 		{"identify", "Ask a connected device to show itself", func(c *call, in *OneDevice) error {
 			return s.control.IdentifyDevice(c.ctx, c.scope, in.Product, in.Identifier)
 		}},
@@ -115,6 +126,7 @@ func (s *server) deviceOf(c *call, product string) func(fleet.Device) rest.Devic
 			UpdatesBlockedUntil: timeOrNull(d.BlockedUntil.Truncate(time.Second)), OrgName: c.org.Name, ProductName: product,
 			LastCommunication: "never", Failures: d.Failures, Address: d.Connection.Address, DisconnectedReason: d.Connection.Reason,
 			ConnectionEstablised: timeOrNull(d.Connection.EstablishedAt), FirstSeenAt: timeOrNull(d.FirstSeenAt),
+			Admission: string(d.Admission), AdmissionReason: d.AdmissionReason,
 		}
 		if online == fleet.Connected {
 			shape.Status = "online"

@@ -30,7 +30,7 @@ func (s *server) deviceCertificateRoutes() {
 		OneDevice
 		Body body[rest.NewDeviceCertificate]
 	}) (*certificateAnswer, error) {
-		pem, err := decodePEM(in.Body.value.Cert)
+		pem, err := decodePEM("cert", in.Body.value.Cert)
 		if err != nil {
 			return nil, err
 		}

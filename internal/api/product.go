@@ -50,7 +50,9 @@ func (s *server) productRoutes() {
 func (s *server) updateProduct(c *call, in *changeProduct) (*productAnswer, error) {
 	var refused []string
 	for field := range in.Body.given {
-		if field != "require_unique_firmware_version" {
+		switch field {
+		case "require_unique_firmware_version", "quarantine_clones", "approve_devices":
+		default:
 			refused = append(refused, `"`+field+`"`)
 		}
 	}
@@ -61,6 +63,8 @@ func (s *server) updateProduct(c *call, in *changeProduct) (*productAnswer, erro
 	}
 	p, err := s.control.UpdateProduct(c.ctx, c.scope, in.Product, fleet.ProductUpdate{
 		RequireUniqueFirmwareVersion: in.Body.value.RequireUniqueFirmwareVersion,
+		QuarantineClones:             in.Body.value.QuarantineClones,
+		ApproveDevices:               in.Body.value.ApproveDevices,
 	})
 	return one(p, err, productOf)
 }
@@ -68,6 +72,6 @@ func (s *server) updateProduct(c *call, in *changeProduct) (*productAnswer, erro
 func productOf(p fleet.Product) rest.Product {
 	return rest.Product{
 		Name: p.Name, RequireUniqueFirmwareVersion: p.RequireUniqueFirmwareVersion, AllowedUpdateTools: []string{updateTool},
-		DeviceCount: p.Devices, ConnectedCount: p.Connected,
+		QuarantineClones: p.QuarantineClones, ApproveDevices: p.ApproveDevices, DeviceCount: p.Devices, ConnectedCount: p.Connected,
 	}
 }

@@ -60,6 +60,9 @@ var operations = map[string]struct {
 	"get-ca-certificate":    {view, "", 200},
 	"create-ca-certificate": {manage, `{"cert":"{freshca}","description":null}`, 201},
 	"delete-ca-certificate": {manage, "", 200},
+	"update-ca-certificate": {manage, `{"check_expiration":true,"jitp":{"product_name":"thermo","tags":"line3","description":"made on line 3"}}`, 200},
+
+	"get-verification-token": {view, "", 200},
 
 	"list-products":  {view, "", 200},
 	"get-product":    {view, "", 200},
@@ -94,6 +97,18 @@ var operations = map[string]struct {
 	"clear-penalty":  {manage, "", 204},
 	"reboot-device":  {manage, "", 409}, // it is not connected
 	"upgrade-device": {manage, `{"uuid":"{uuid}"}`, 409},
+
+	"approve-device":    {manage, "", 409}, // it does not wait
+	"reject-device":     {manage, "", 409},
+	"admit-device":      {manage, "", 204},
+	"quarantine-device": {manage, `{"reason":"looks odd"}`, 204},
+	"diagnose-device":   {view, "", 200},
+	"list-refusals":     {view, "", 200},
+
+	"list-notifications":        {view, "", 200},
+	"dismiss-notifications":     {manage, `{}`, 200},
+	"list-org-notifications":    {view, "", 200},
+	"dismiss-org-notifications": {manage, `{}`, 200},
 
 	"reconnect-device": {manage, "", 409},
 	"identify-device":  {manage, "", 409},
@@ -147,7 +162,7 @@ func (w *world) fixture(t *testing.T, n int, members []person) map[string]string
 	words["secret"] = x.UUID
 	ca, err := pki.CreateCA("first")
 	must(err)
-	registered, err := w.control.RegisterCACertificate(ctx, s, ca.CertificatePEM(), "")
+	registered, err := w.control.RegisterCACertificate(ctx, s, control.RegisterCAInput{Certificate: ca.CertificatePEM()})
 	must(err)
 	words["ca"] = registered.Serial
 	leaf, err := pki.IssueDeviceCertificate(ca, "SN-1")

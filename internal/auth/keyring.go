@@ -16,6 +16,7 @@ const (
 	labelSeal   = "ganglion seal"
 	labelURL    = "ganglion signed url"
 	labelCookie = "ganglion cookie"
+	labelProof  = "ganglion proof token"
 )
 
 // Keyring derives what the server needs from its instance key, and keeps older
@@ -30,6 +31,7 @@ type derived struct {
 	seal   cipher.AEAD
 	url    []byte
 	cookie []byte
+	proof  []byte
 }
 
 const (
@@ -62,7 +64,7 @@ func derive(key []byte) (derived, error) {
 		to    *[]byte
 		label string
 		size  int
-	}{{&id, labelKeyID, keyIDSize}, {&seal, labelSeal, 32}, {&d.url, labelURL, 32}, {&d.cookie, labelCookie, 32}} {
+	}{{&id, labelKeyID, keyIDSize}, {&seal, labelSeal, 32}, {&d.url, labelURL, 32}, {&d.cookie, labelCookie, 32}, {&d.proof, labelProof, 32}} {
 		var err error
 		if *k.to, err = hkdf.Key(sha256.New, key, nil, k.label, k.size); err != nil {
 			return derived{}, fmt.Errorf("derive %s: %w", k.label, err)

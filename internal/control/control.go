@@ -33,6 +33,10 @@ type Options struct {
 	BaseURL     func() string // where devices and people reach the web listener
 	MaxFirmware int64         // bytes; 0: DefaultMaxFirmware
 	KeepMetrics time.Duration // how long single values of metrics are kept; 0: DefaultKeepMetrics
+
+	// RequireCAProof lets only authorities be registered whose key the org
+	// proved to have.
+	RequireCAProof bool
 }
 
 // Enqueuer takes work that must survive a restart. Package jobs implements it.
@@ -58,6 +62,8 @@ type Control struct {
 	signInByAddress *auth.Limiter
 	signInByEmail   *auth.Limiter
 	replays         *auth.NonceCache
+	requireCAProof  bool
+	notes           *notebook
 	secrets         *cache[string, openSecret]
 	publicKeys      *cache[int64, []string]           // by org
 	extensions      *cache[int64, fleet.ExtensionSet] // by product
@@ -82,6 +88,8 @@ func New(o Options) *Control {
 		signInByAddress: auth.NewLimiter(signInsPerAddress, time.Minute, signInsPerAddress, limiterKeys),
 		signInByEmail:   auth.NewLimiter(signInsPerEmail, time.Minute, signInsPerEmail, limiterKeys),
 		replays:         auth.NewNonceCache(replayKeys, sharedSecretMaxAge+sharedSecretSkew),
+		requireCAProof:  o.RequireCAProof,
+		notes:           newNotebook(),
 		secrets:         newCache[string, openSecret](10_000, cacheAge),
 		publicKeys:      newCache[int64, []string](10_000, cacheAge),
 		extensions:      newCache[int64, fleet.ExtensionSet](10_000, cacheAge),

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"crypto/x509"
+	"slices"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/pki"
@@ -22,10 +24,7 @@ func (c *Control) AddDeviceCertificate(ctx context.Context, s fleet.Scope, produ
 	if err != nil {
 		return cert, fleet.InvalidField("cert", "is not a PEM certificate: %v", err)
 	}
-	facts, err := pki.DeviceCertificate(parsed)
-	if err != nil {
-		return cert, fleet.InvalidField("cert", "%v", err)
-	}
+	facts := pki.DeviceCertificate(parsed)
 	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) error {
 		d, err := deviceOf(w.Tx, s, product, identifier)
 		if err != nil {
@@ -38,6 +37,9 @@ func (c *Control) AddDeviceCertificate(ctx context.Context, s fleet.Scope, produ
 		case err != nil && fleet.KindOf(err) != fleet.NotFound:
 			return err
 		}
+		if err := signedByOthers(w.Tx, s, parsed); err != nil {
+			return err
+		}
 		cert = facts
 		cert.DeviceID = d.ID
 		if err := w.CreateDeviceCertificate(s, &cert); err != nil {
@@ -46,6 +48,20 @@ func (c *Control) AddDeviceCertificate(ctx context.Context, s fleet.Scope, produ
 		return w.audit(certificateSubject(d, cert), "create", map[string]any{"device": d.Identifier}, "added a certificate to the device %s", d.Identifier)
 	})
 	return cert, err
+}
+
+// signedByOthers refuses a certificate that an authority signed which is not
+// registered with the scope's org but with another, which proved that it has
+// the authority's key: the device is that org's. A signer nobody knows is fine.
+func signedByOthers(tx *store.Tx, s fleet.Scope, cert *x509.Certificate) error {
+	list, err := authoritiesOf(tx, cert, nil)
+	if err != nil || slices.ContainsFunc(list, func(a authority) bool { return a.OrgID == s.Org }) {
+		return err
+	}
+	if len(list) > 0 && rank(list[0]) == 0 {
+		return &fleet.Error{Kind: fleet.Conflict, Field: "org", Message: "Signer CA registered with another org", Hint: "register the signer's certificate with this organisation too"}
+	}
+	return nil
 }
 
 // ListDeviceCertificates lists the certificates of a device.

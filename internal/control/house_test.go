@@ -169,6 +169,11 @@ func (h *house) fill(t *testing.T) {
 		if err := errors.Join(tx.SetCurrentRelease(s, h.group.ID, rel.ID), tx.CreateDevice(s, &h.device)); err != nil {
 			return err
 		}
+		pending := fleet.Device{ProductID: h.product.ID, Identifier: "alpha-pending", Admission: fleet.Pending}
+		note := fleet.Notification{ProductID: h.product.ID, Kind: fleet.NotifyPending, Title: "alpha-pending waits"}
+		if err := errors.Join(tx.CreateDevice(s, &pending), tx.SaveNotification(s, &note)); err != nil {
+			return err
+		}
 		return h.trust(tx, s)
 	})
 	// A secret, made as people make them.
@@ -183,10 +188,7 @@ func (h *house) trust(tx *store.Tx, s fleet.Scope) error {
 	if err != nil {
 		return err
 	}
-	cert, err := pki.DeviceCertificate(h.cert.Certificate)
-	if err != nil {
-		return err
-	}
+	cert := pki.DeviceCertificate(h.cert.Certificate)
 	cert.DeviceID, h.serial = h.device.ID, cert.Serial
 	if err := errors.Join(tx.CreateCACertificate(s, &ca), tx.CreateDeviceCertificate(s, &cert)); err != nil {
 		return err

@@ -76,6 +76,8 @@ func (c *Control) UpdateProduct(ctx context.Context, s fleet.Scope, name string,
 func productDetail(u fleet.ProductUpdate) map[string]any {
 	detail := map[string]any{}
 	put(detail, "require_unique_firmware_version", u.RequireUniqueFirmwareVersion)
+	put(detail, "quarantine_clones", u.QuarantineClones)
+	put(detail, "approve_devices", u.ApproveDevices)
 	if u.Extensions != nil {
 		detail["extensions"] = u.Extensions.Names()
 	}

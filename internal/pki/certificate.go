@@ -58,18 +58,13 @@ func PublicKeyFingerprint(cert *x509.Certificate) string {
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
-// DeviceCertificate returns what is stored of a device's certificate. It fails
-// with an Invalid error if the certificate does not say which authority signed
-// it (Authority Key Identifier), without which devices are not recognised.
-func DeviceCertificate(cert *x509.Certificate) (fleet.DeviceCertificate, error) {
-	if len(cert.AuthorityKeyId) == 0 {
-		return fleet.DeviceCertificate{}, fleet.InvalidField("certificate", "has no Authority Key Identifier extension")
-	}
+// DeviceCertificate returns what is stored of a device's certificate.
+func DeviceCertificate(cert *x509.Certificate) fleet.DeviceCertificate {
 	return fleet.DeviceCertificate{
 		Serial: cert.SerialNumber.String(), AKI: cert.AuthorityKeyId, SKI: cert.SubjectKeyId, DER: cert.Raw,
 		Fingerprint: FingerprintSHA1(cert), PublicKeyFingerprint: PublicKeyFingerprint(cert),
 		NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(),
-	}, nil
+	}
 }
 
 // CACertificate returns what is stored of an authority's certificate. It fails

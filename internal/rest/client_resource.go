@@ -89,6 +89,22 @@ func (c *Client) CreateCACertificate(ctx context.Context, org string, in NewCACe
 	return one[CACertificate](ctx, c, http.MethodPost, in, "orgs", org, "ca_certificates")
 }
 
+// CACertificate returns an authority by its decimal serial.
+func (c *Client) CACertificate(ctx context.Context, org, serial string) (CACertificate, error) {
+	return one[CACertificate](ctx, c, http.MethodGet, nil, "orgs", org, "ca_certificates", serial)
+}
+
+// ChangeCACertificate changes an authority by its decimal serial.
+func (c *Client) ChangeCACertificate(ctx context.Context, org, serial string, in CACertificateChange) (CACertificate, error) {
+	return one[CACertificate](ctx, c, http.MethodPut, in, "orgs", org, "ca_certificates", serial)
+}
+
+// VerificationToken makes a token that an authority signs to prove that its key
+// is there.
+func (c *Client) VerificationToken(ctx context.Context, org string) (VerificationToken, error) {
+	return one[VerificationToken](ctx, c, http.MethodGet, nil, "orgs", org, "ca_certificates", "verification_token")
+}
+
 // DeleteCACertificate forgets an authority by its decimal serial.
 func (c *Client) DeleteCACertificate(ctx context.Context, org, serial string) error {
 	return c.send(ctx, http.MethodDelete, nil, "orgs", org, "ca_certificates", serial)
@@ -257,4 +273,40 @@ func (p *ProductClient) Firmware(ctx context.Context, uuid string) (Firmware, er
 // DeleteFirmware deletes a firmware no release has.
 func (p *ProductClient) DeleteFirmware(ctx context.Context, uuid string) error {
 	return p.c.send(ctx, http.MethodDelete, nil, p.path("firmwares", uuid)...)
+}
+
+// Diagnose asks for everything the server knows about why a device does or does
+// not work.
+func (p *ProductClient) Diagnose(ctx context.Context, identifier string) (Diagnosis, error) {
+	return one[Diagnosis](ctx, p.c, http.MethodGet, nil, p.path("devices", identifier, "doctor")...)
+}
+
+// Refusals lists which devices were refused and why, newest first.
+func (p *ProductClient) Refusals(ctx context.Context, limit int) ([]Refusal, error) {
+	return all[Refusal](ctx, p.c, nil, limit, p.path("refusals")...)
+}
+
+// Quarantine locks a device out.
+func (p *ProductClient) Quarantine(ctx context.Context, identifier, reason string) error {
+	return p.c.send(ctx, http.MethodPost, Reason{Reason: reason}, p.path("devices", identifier, "quarantine")...)
+}
+
+// Notifications lists what needs people's eyes, what happened last first.
+func (p *ProductClient) Notifications(ctx context.Context, limit int) ([]Notification, error) {
+	return all[Notification](ctx, p.c, nil, limit, p.path("notifications")...)
+}
+
+// DismissNotifications removes notifications by UUID, nil: all.
+func (p *ProductClient) DismissNotifications(ctx context.Context, uuids []string) (Dismissed, error) {
+	return one[Dismissed](ctx, p.c, http.MethodPost, Dismissal{Notifications: uuids}, p.path("notifications", "dismiss")...)
+}
+
+// OrgNotifications lists those that are about no product.
+func (c *Client) OrgNotifications(ctx context.Context, org string, limit int) ([]Notification, error) {
+	return all[Notification](ctx, c, nil, limit, "orgs", org, "notifications")
+}
+
+// DismissOrgNotifications removes those that are about no product.
+func (c *Client) DismissOrgNotifications(ctx context.Context, org string, uuids []string) (Dismissed, error) {
+	return one[Dismissed](ctx, c, http.MethodPost, Dismissal{Notifications: uuids}, "orgs", org, "notifications", "dismiss")
 }

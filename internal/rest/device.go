@@ -40,6 +40,8 @@ type Device struct {
 	AutoRevertDetected   bool              `json:"firmware_auto_revert_detected"`
 	DeploymentGroup      *GroupName        `json:"deployment_group"`
 	UpdatesEnabled       bool              `json:"updates_enabled"`
+	Admission            string            `json:"admission" enum:"admitted,pending,quarantined" doc:"Whether it may connect."`
+	AdmissionReason      string            `json:"admission_reason,omitempty"`
 	UpdatesBlockedUntil  *time.Time        `json:"updates_blocked_until"`
 	OrgName              string            `json:"org_name"`
 	ProductName          string            `json:"product_name"`

@@ -107,6 +107,8 @@ type Product struct {
 	RequireUniqueFirmwareVersion bool     `json:"require_unique_firmware_version"`
 	AllowedUpdateTools           []string `json:"allowed_update_tools"`
 	AllowUnsignedESPIDFFirmware  bool     `json:"allow_unsigned_esp_idf_firmware"`
+	QuarantineClones             bool     `json:"quarantine_clones"`
+	ApproveDevices               bool     `json:"approve_devices"`
 	DeviceCount                  int      `json:"device_count"`
 	ConnectedCount               int      `json:"connected_count"`
 }
@@ -114,6 +116,8 @@ type Product struct {
 // ProductChange changes a product; absent fields stay.
 type ProductChange struct {
 	RequireUniqueFirmwareVersion *bool `json:"require_unique_firmware_version,omitempty"`
+	QuarantineClones             *bool `json:"quarantine_clones,omitempty" doc:"Lock a device out when two units share its identity."`
+	ApproveDevices               *bool `json:"approve_devices,omitempty" doc:"Devices that register themselves with a shared secret wait for approval."`
 }
 
 // SharedSecret lets devices of a product sign in.
@@ -147,17 +151,104 @@ type NewSigningKey struct {
 
 // CACertificate is an authority whose certificates devices have.
 type CACertificate struct {
-	Serial      string      `json:"serial" doc:"Decimal."`
-	NotBefore   time.Time   `json:"not_before"`
-	NotAfter    time.Time   `json:"not_after"`
-	Description string      `json:"description"`
-	JITP        interface{} `json:"jitp"`
+	Serial          string     `json:"serial" doc:"Decimal."`
+	NotBefore       time.Time  `json:"not_before"`
+	NotAfter        time.Time  `json:"not_after"`
+	Description     string     `json:"description"`
+	CheckExpiration bool       `json:"check_expiration" doc:"New certificates of it are refused once it has expired."`
+	VerifiedAt      *time.Time `json:"verified_at" doc:"When the org proved that it has the key."`
+	LastUsedAt      *time.Time `json:"last_used_at"`
+	JITP            *JITP      `json:"jitp" doc:"What a device becomes that is not known; null: it is refused."`
+}
+
+// JITP is a profile for devices that nobody has seen before.
+type JITP struct {
+	ProductName string `json:"product_name"`
+	ProductID   int64  `json:"product_id,omitempty" doc:"In a request, instead of the name."`
+	Tags        Tags   `json:"tags"`
+	Description string `json:"description"`
+	Quota       int    `json:"quota" doc:"How many devices it may make; 0: any number."`
+	Approval    bool   `json:"approval" doc:"They wait for approval."`
+	Created     int    `json:"created" doc:"How many devices it has made."`
 }
 
 // NewCACertificate registers an authority.
 type NewCACertificate struct {
-	Cert        string `json:"cert" doc:"Base64 of the PEM text."`
-	Description string `json:"description,omitempty"`
+	Cert            string `json:"cert" doc:"Base64 of the PEM text."`
+	Proof           string `json:"verification_cert,omitempty" doc:"Base64 of the PEM text of a certificate that the authority signed, whose only URI is urn:nerveshub:verify: and a verification token."`
+	Description     string `json:"description,omitempty"`
+	CheckExpiration bool   `json:"check_expiration,omitempty"`
+	JITP            *JITP  `json:"jitp,omitempty"`
+}
+
+// CACertificateChange changes an authority; absent fields stay.
+type CACertificateChange struct {
+	Proof           string  `json:"verification_cert,omitempty" doc:"Proves that the org has the key, as when the authority is registered."`
+	Description     *string `json:"description,omitempty"`
+	CheckExpiration *bool   `json:"check_expiration,omitempty"`
+	JITP            *JITP   `json:"jitp,omitempty"`
+	NoJITP          bool    `json:"no_jitp,omitempty" doc:"Takes the profile away."`
+}
+
+// VerificationToken is signed by an authority to prove that its key is there.
+type VerificationToken struct {
+	Token     string    `json:"verification_token"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// Notification tells the people of a product what needs their eyes.
+type Notification struct {
+	UUID      string    `json:"uuid"`
+	Kind      string    `json:"kind"`
+	Device    string    `json:"device,omitempty" doc:"The identifier concerned."`
+	Title     string    `json:"title"`
+	Message   string    `json:"message"`
+	Count     int       `json:"count" doc:"How often it happened."`
+	CreatedAt time.Time `json:"created_at"`
+	LastAt    time.Time `json:"last_at" doc:"When it last happened."`
+}
+
+// Dismissal names notifications to be removed.
+type Dismissal struct {
+	Notifications []string `json:"notifications,omitempty" doc:"UUIDs; absent: all."`
+}
+
+// Dismissed says how many notifications were removed.
+type Dismissed struct {
+	Count int `json:"count"`
+}
+
+// Refusal remembers that a device was not let in.
+type Refusal struct {
+	Identifier string    `json:"identifier" doc:"As the device claims it."`
+	Known      bool      `json:"known" doc:"There is such a device, and it proved to be it."`
+	Code       string    `json:"code"`
+	Message    string    `json:"message"`
+	Address    string    `json:"address"`
+	Count      int       `json:"count"`
+	CreatedAt  time.Time `json:"created_at"`
+	LastAt     time.Time `json:"last_at"`
+}
+
+// Check is one thing that was looked at.
+type Check struct {
+	Name    string `json:"name"`
+	Level   string `json:"level" enum:"ok,info,warning,failed"`
+	Message string `json:"message"`
+}
+
+// Diagnosis is the server's side of why a device does or does not work.
+type Diagnosis struct {
+	Identifier   string              `json:"identifier"`
+	Known        bool                `json:"known"`
+	Checks       []Check             `json:"checks"`
+	Refusals     []Refusal           `json:"refusals" doc:"Newest first."`
+	Certificates []DeviceCertificate `json:"certificates"`
+}
+
+// Reason says why an operator did something.
+type Reason struct {
+	Reason string `json:"reason,omitempty"`
 }
 
 // DeviceCertificate is a certificate a device signs in with.

@@ -3,9 +3,13 @@ package store
 import "github.com/ganglion-iot/ganglion/fleet"
 
 // CreateDeviceCertificate adds a certificate to a device of the scope's org.
+// It is not revoked any more.
 func (tx *Tx) CreateDeviceCertificate(s fleet.Scope, c *fleet.DeviceCertificate) (err error) {
 	if err := owned(s, "device", &c.OrgID); err != nil {
 		return err
+	}
+	if _, err := tx.exec("DELETE FROM revoked_certificates WHERE fingerprint = $1 AND org_id = $2", c.Fingerprint, c.OrgID); err != nil {
+		return mapErr("device certificate", err)
 	}
 	c.UUID, c.CreatedAt = newUUID(), tx.now()
 	c.ID, err = tx.insert("device certificate", "device_certificates", new(values).set("uuid", c.UUID).set("org_id", c.OrgID).
@@ -55,9 +59,25 @@ func (tx *Tx) ListDeviceCertificates(s fleet.Scope, deviceID int64) ([]fleet.Dev
 }
 
 // DeleteDeviceCertificate removes a certificate of a device by its decimal
-// serial.
+// serial, and remembers that it was removed.
 func (tx *Tx) DeleteDeviceCertificate(s fleet.Scope, deviceID int64, serial string) error {
 	args := []any{deviceID, serial}
-	res, err := tx.exec("DELETE FROM device_certificates WHERE device_id = $1 AND serial = $2 AND "+scopeClause(s, "org_id", &args), args...)
+	which := " WHERE device_id = $1 AND serial = $2 AND " + scopeClause(s, "org_id", &args)
+	now := append(args[:len(args):len(args)], micros(tx.now()))
+	_, err := tx.exec(`INSERT INTO revoked_certificates (fingerprint, org_id, device_id, serial, revoked_at)
+		SELECT fingerprint, org_id, device_id, serial, CAST(`+placeholder(len(now))+` AS BIGINT) FROM device_certificates`+which+` ON CONFLICT DO NOTHING`, now...)
+	if err != nil {
+		return mapErr("device certificate", err)
+	}
+	res, err := tx.exec("DELETE FROM device_certificates"+which, args...)
 	return tx.affected("device certificate", res, err)
+}
+
+// CertificateRevoked reports whether a certificate was removed from a device of
+// the scope, by its fingerprint.
+func (tx *Tx) CertificateRevoked(s fleet.Scope, fingerprint string) (bool, error) {
+	args := []any{fingerprint}
+	var n int
+	err := tx.queryRow("SELECT count(*) FROM revoked_certificates WHERE fingerprint = $1 AND "+scopeClause(s, "org_id", &args), args...).Scan(&n)
+	return n > 0, mapErr("device certificate", err)
 }

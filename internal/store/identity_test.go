@@ -236,3 +236,21 @@ func TestDeletedDevicesAreRemembered(t *testing.T) {
 		})
 	})
 }
+
+func TestRemovedCertificatesAreRemembered(t *testing.T) {
+	eachWorld(t, func(t *testing.T, db *store.DB, a, b *world) {
+		revoked := func(s fleet.Scope) (yes bool) {
+			view(t, db, func(tx *store.Tx) (err error) { yes, err = tx.CertificateRevoked(s, a.cert.Fingerprint); return err })
+			return yes
+		}
+		update(t, db, func(tx *store.Tx) error { return tx.DeleteDeviceCertificate(a.s, a.device.ID, "88") })
+		if !revoked(a.s) || revoked(b.s) {
+			t.Error("removed, but not remembered in its org alone")
+		}
+		again := a.cert
+		update(t, db, func(tx *store.Tx) error { return tx.CreateDeviceCertificate(a.s, &again) })
+		if revoked(a.s) {
+			t.Error("added by hand, but still out")
+		}
+	})
+}

@@ -8,6 +8,14 @@ ALTER TABLE ca_certificates ADD COLUMN jitp_approval BOOLEAN NOT NULL DEFAULT FA
 ALTER TABLE ca_certificates ADD COLUMN jitp_created BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX devices_deleted ON devices (org_id, identifier) WHERE deleted_at > 0;
 
+CREATE TABLE revoked_certificates (
+  fingerprint TEXT PRIMARY KEY,
+  org_id BIGINT NOT NULL REFERENCES orgs (id),
+  device_id BIGINT NOT NULL,
+  serial TEXT NOT NULL,
+  revoked_at BIGINT NOT NULL
+);
+
 CREATE TABLE notifications (
   id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   uuid TEXT NOT NULL,
@@ -47,6 +55,7 @@ CREATE INDEX device_refusals_last ON device_refusals (last_at);
 -- +goose Down
 DROP TABLE device_refusals;
 DROP TABLE notifications;
+DROP TABLE revoked_certificates;
 DROP INDEX devices_deleted;
 ALTER TABLE ca_certificates DROP COLUMN jitp_created;
 ALTER TABLE ca_certificates DROP COLUMN jitp_approval;
