@@ -2,47 +2,62 @@ package agent
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/BurntSushi/toml"
-
-	"github.com/ganglion-iot/ganglion/fwup"
-	"github.com/ganglion-iot/ganglion/link"
-	"github.com/ganglion-iot/ganglion/phx"
 )
 
-// Config is the agent's file. Every key has a default but host, one way to
-// authenticate, and firmware.device. Unknown keys are errors.
+// Config is the agent's file; docs/link.md has a table of its keys. Every key
+// has a default but host and firmware.device. Unknown keys are errors.
 type Config struct {
 	Host           string `toml:"host"`            // wss://host:port
-	Identifier     string `toml:"identifier"`      // default: the first line of identifier_file, then the host name
-	IdentifierFile string `toml:"identifier_file"` // for example /sys/firmware/devicetree/base/serial-number
+	Identifier     string `toml:"identifier"`      // default: identifier_file, then the store, then the host name
+	IdentifierFile string `toml:"identifier_file"` // its first line, for example of /sys/firmware/devicetree/base/serial-number
 	LogLevel       string `toml:"log_level"`       // debug, info, warn, error
+	Log            string `toml:"log"`             // stderr, or syslog
 
 	SharedSecret struct {
-		Key        string `toml:"key"`
-		Secret     string `toml:"secret"`
-		SecretFile string `toml:"secret_file"`
+		Key               string `toml:"key"`
+		Secret            string `toml:"secret"`
+		SecretFile        string `toml:"secret_file"`
+		ProductKey        string `toml:"product_key"`
+		ProductSecret     string `toml:"product_secret"`
+		ProductSecretFile string `toml:"product_secret_file"`
 	} `toml:"shared_secret"`
 
-	Certificate struct {
-		CertFile string `toml:"cert_file"` // PEM; intermediates may follow
-		KeyFile  string `toml:"key_file"`  // PEM
-	} `toml:"certificate"`
+	Certificate Certificate `toml:"certificate"`
+	TPM         TPM         `toml:"tpm"`
+	PKCS11      PKCS11      `toml:"pkcs11"`
+	NervesKey   NervesKey   `toml:"nerves_key"`
 
 	TLS struct {
-		CAFile     string `toml:"ca_file"`     // PEM bundle in place of the system's authorities
-		ServerName string `toml:"server_name"` // default: the host
+		CAFile     string     `toml:"ca_file"`     // bundle in place of the system's authorities, PEM or DER
+		CA         string     `toml:"ca"`          // the same as text
+		SystemCA   bool       `toml:"system_ca"`   // the bundle is added to the system's
+		ServerName string     `toml:"server_name"` // default: the host
+		MinVersion tlsVersion `toml:"min_version"`
+		MaxVersion tlsVersion `toml:"max_version"`
+		ALPN       []string   `toml:"alpn"`
 	} `toml:"tls"`
+
+	Headers map[string]string `toml:"headers"` // of each request to the server
+
+	Connection struct {
+		Connect        *bool      `toml:"connect"` // default true; else SIGUSR1 connects
+		Mode           mode       `toml:"mode"`
+		PollInterval   duration   `toml:"poll_interval"`
+		Heartbeat      duration   `toml:"heartbeat"`
+		Backoff        []duration `toml:"backoff"`
+		Rejoin         duration   `toml:"rejoin"`
+		WaitForNetwork *bool      `toml:"wait_for_network"` // default true
+		Proxy          string     `toml:"proxy"`
+		Compression    bool       `toml:"compression"`
+		Serializer     serializer `toml:"serializer"`
+		ValidateWithin duration   `toml:"validate_within"`
+	} `toml:"connection"`
 
 	Firmware struct {
 		Device      string   `toml:"device"` // image file or block device
@@ -50,7 +65,27 @@ type Config struct {
 		PublicKeys  []string `toml:"public_keys"` // base64, or names of files
 		RequestKeys bool     `toml:"request_keys"`
 		CacheDir    string   `toml:"cache_dir"`
+		Strategy    strategy `toml:"strategy"`
 	} `toml:"firmware"`
+
+	Download struct {
+		IdleTimeout     duration `toml:"idle_timeout"`
+		RetryPause      duration `toml:"retry_pause"`
+		MaxRetries      int      `toml:"max_retries"`
+		Timeout         duration `toml:"timeout"`
+		MaxSize         int64    `toml:"max_size"`  // bytes
+		MinSpeed        int      `toml:"min_speed"` // bit/s
+		Slowest         duration `toml:"slowest"`
+		MaxRedirects    int      `toml:"max_redirects"`
+		ConcurrentParts int      `toml:"concurrent_parts"`
+		PartAttempts    int      `toml:"part_attempts"`
+	} `toml:"download"`
+
+	Archives struct {
+		Dir         string   `toml:"dir"`
+		PublicKeys  []string `toml:"public_keys"`
+		RequestKeys bool     `toml:"request_keys"`
+	} `toml:"archives"`
 
 	UBootEnv struct {
 		Config          string `toml:"config"` // in the form of /etc/fw_env.config
@@ -60,46 +95,51 @@ type Config struct {
 		RedundantOffset int64  `toml:"redundant_offset"`
 	} `toml:"uboot_env"`
 
-	Hooks struct {
-		Reboot   []string `toml:"reboot"`   // program and arguments; default: reboot
-		Identify []string `toml:"identify"` // run when an operator looks for the device
-		Validate []string `toml:"validate"` // must succeed before new firmware is marked good
-	} `toml:"hooks"`
+	Store struct {
+		File string `toml:"file"` // one JSON object, in place of the U-Boot environment
+	} `toml:"store"`
 
-	Connection struct {
-		Heartbeat      duration `toml:"heartbeat"`
-		WaitForNetwork *bool    `toml:"wait_for_network"` // default true
-		ValidateWithin duration `toml:"validate_within"`
+	Hooks Hooks `toml:"hooks"`
 
-		Serializer serializer `toml:"serializer"` // json, which is the default, or msgpack
-	} `toml:"connection"`
+	Alarms struct {
+		Dir string `toml:"dir"`
+	} `toml:"alarms"`
+
+	Console    Console    `toml:"console"`
+	Shell      Shell      `toml:"shell"`
+	Scripts    Scripts    `toml:"scripts"`
+	Extensions Extensions `toml:"extensions"`
 }
 
-// serializer reads the name of an encoding out of TOML.
-type serializer struct{ phx.Serializer }
+// Hooks are the commands the agent runs; docs/link.md has a table of them.
+type Hooks struct {
+	Timeout       duration `toml:"timeout"`        // of a command without one; default 2m
+	ProgressEvery duration `toml:"progress_every"` // least time between two update_progress; default 5s
 
-func (s *serializer) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "json":
-		s.Serializer = phx.JSON
-	case "msgpack":
-		s.Serializer = phx.MessagePack
-	default:
-		return fmt.Errorf("%q is not a serializer: json and msgpack are", text)
-	}
-	return nil
-}
+	Configure hook `toml:"configure"` // prints TOML that goes before the file
+	Reboot    hook `toml:"reboot"`    // default: reboot
+	Identify  hook `toml:"identify"`
+	Validate  hook `toml:"validate"` // must succeed before new firmware is marked good
 
-// duration reads "30s" or "5m" out of TOML.
-type duration struct{ time.Duration }
+	UpdateAvailable hook `toml:"update_available"`
+	UpdateProgress  hook `toml:"update_progress"`
+	UpdateMessage   hook `toml:"update_message"`
+	UpdateApplied   hook `toml:"update_applied"`
+	UpdateFailed    hook `toml:"update_failed"`
 
-func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration such as 30s or 5m", text)
-	}
-	d.Duration = v
-	return nil
+	ArchiveAvailable hook `toml:"archive_available"`
+	ArchiveReady     hook `toml:"archive_ready"`
+	ArchiveFailed    hook `toml:"archive_failed"`
+
+	FirmwareValidated  hook `toml:"firmware_validated"`
+	AutoRevertDetected hook `toml:"auto_revert_detected"`
+
+	Connected    hook `toml:"connected"`
+	Disconnected hook `toml:"disconnected"`
+	Reconnect    hook `toml:"reconnect"`
+	Error        hook `toml:"error"`
+	AlarmSet     hook `toml:"alarm_set"`
+	AlarmCleared hook `toml:"alarm_cleared"`
 }
 
 // maxFile bounds the size of the file and of those it names, in bytes.
@@ -121,6 +161,17 @@ func readFile(name string) ([]byte, error) {
 	return data, nil
 }
 
+// readStart reads no more than limit bytes of a file.
+func readStart(name string, limit int64) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	return string(bytes.ToValidUTF8(data, nil)), err
+}
+
 // ReadConfig reads the agent's file. Errors name the key and what is wrong
 // with it.
 func ReadConfig(name string) (Config, error) {
@@ -129,207 +180,24 @@ func ReadConfig(name string) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(&c)
+	return c, c.decode(name, data)
+}
+
+// decode lets the keys of a text go before those that are set.
+func (c *Config) decode(name string, text []byte) error {
+	meta, err := toml.NewDecoder(bytes.NewReader(text)).Decode(c)
 	if err != nil {
 		var pe toml.ParseError
 		if errors.As(err, &pe) {
-			return c, fmt.Errorf("%s:%d: %s", name, pe.Position.Line, pe.Message)
+			if pe.LastKey != "" {
+				return fmt.Errorf("%s:%d: %s: %s", name, pe.Position.Line, pe.LastKey, pe.Message)
+			}
+			return fmt.Errorf("%s:%d: %s", name, pe.Position.Line, pe.Message)
 		}
-		return c, fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return c, fmt.Errorf("%s: unknown key %q", name, unknown[0].String())
-	}
-	return c, nil
-}
-
-// Options turns the file into options of a link. Relative file names count
-// from the working directory.
-func (c Config) Options() (link.Options, error) {
-	o := link.Options{
-		Host: c.Host, Task: c.Firmware.Task, CacheDir: c.Firmware.CacheDir, RequestKeys: c.Firmware.RequestKeys,
-		Serializer: c.Connection.Serializer.Serializer,
-		Heartbeat:  c.Connection.Heartbeat.Duration, ValidateWithin: c.Connection.ValidateWithin.Duration,
-		WaitForNetwork: c.Connection.WaitForNetwork == nil || *c.Connection.WaitForNetwork,
-	}
-	if c.Host == "" {
-		return o, errors.New("host: missing; say where the server is, for example \"wss://devices.example.com:4001\"")
-	}
-	if c.Firmware.Device == "" {
-		return o, errors.New("firmware.device: missing; name the image file or block device updates are written to")
-	}
-	o.Target = link.FileTarget(c.Firmware.Device)
-	for _, fill := range []func(*link.Options) error{c.identity, c.credentials, c.tls, c.keys, c.slots} {
-		if err := fill(&o); err != nil {
-			return o, err
-		}
-	}
-	return o, nil
-}
-
-func (c Config) identity(o *link.Options) error {
-	o.Identifier = c.Identifier
-	if o.Identifier == "" && c.IdentifierFile != "" {
-		b, err := readFile(c.IdentifierFile)
-		if err != nil {
-			return fmt.Errorf("identifier_file: %w", err)
-		}
-		line, _, _ := strings.Cut(string(b), "\n")
-		o.Identifier = strings.Trim(line, " \t\r\x00")
-	}
-	if o.Identifier == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("identifier: missing, and the host name is unknown: %w", err)
-		}
-		o.Identifier = name
+		return fmt.Errorf("%s: unknown key %q", name, unknown[0].String())
 	}
 	return nil
-}
-
-func (c Config) credentials(o *link.Options) error {
-	s, cert := c.SharedSecret, c.Certificate
-	if cert.CertFile != "" || cert.KeyFile != "" {
-		switch {
-		case s.Key != "":
-			return errors.New("shared_secret and certificate: give one of them, not both")
-		case cert.CertFile == "":
-			return errors.New("certificate.cert_file: missing")
-		case cert.KeyFile == "":
-			return errors.New("certificate.key_file: missing")
-		}
-		pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
-		if err != nil {
-			return fmt.Errorf("certificate: %w", err)
-		}
-		o.Certificate = &pair
-		return nil
-	}
-	if s.Key == "" {
-		return errors.New("shared_secret.key: missing; give a shared secret or a certificate")
-	}
-	if s.Secret != "" && s.SecretFile != "" {
-		return errors.New("shared_secret.secret and shared_secret.secret_file: give one of them, not both")
-	}
-	if s.SecretFile != "" {
-		b, err := readFile(s.SecretFile)
-		if err != nil {
-			return fmt.Errorf("shared_secret.secret_file: %w", err)
-		}
-		s.Secret = strings.TrimSpace(string(b))
-	}
-	if s.Secret == "" {
-		return errors.New("shared_secret.secret: missing")
-	}
-	o.Secret = &link.SharedSecret{Key: s.Key, Secret: s.Secret}
-	return nil
-}
-
-func (c Config) tls(o *link.Options) error {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
-	if c.TLS.CAFile != "" {
-		pem, err := readFile(c.TLS.CAFile)
-		if err != nil {
-			return fmt.Errorf("tls.ca_file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("tls.ca_file: no certificate in %s", c.TLS.CAFile)
-		}
-	}
-	o.TLS = conf
-	return nil
-}
-
-func (c Config) keys(o *link.Options) error {
-	for i, k := range c.Firmware.PublicKeys {
-		text := []byte(k)
-		if strings.ContainsAny(k, "./") && !strings.HasSuffix(k, "=") {
-			b, err := readFile(k)
-			if err != nil {
-				return fmt.Errorf("firmware.public_keys[%d]: %w", i, err)
-			}
-			text = b
-		}
-		key, err := fwup.ParsePublicKey(text)
-		if err != nil {
-			return fmt.Errorf("firmware.public_keys[%d]: %w", i, err)
-		}
-		o.PublicKeys = append(o.PublicKeys, key)
-	}
-	return nil
-}
-
-func (c Config) slots(o *link.Options) error {
-	e := c.UBootEnv
-	if e.Config != "" {
-		path, loc, err := readEnvConfig(e.Config)
-		if err != nil {
-			return fmt.Errorf("uboot_env.config: %w", err)
-		}
-		o.Slots = link.UBootSlots{Path: path, Location: loc}
-		return nil
-	}
-	switch {
-	case e.Size == 0:
-		return errors.New("uboot_env.size: missing; give the place of the U-Boot environment, or uboot_env.config")
-	case e.Size < 0 || e.Offset < 0 || e.RedundantOffset < 0:
-		return errors.New("uboot_env: offset, size and redundant_offset must not be negative")
-	}
-	if e.Device == "" {
-		e.Device = c.Firmware.Device
-	}
-	o.Slots = link.UBootSlots{Path: e.Device, Location: fwup.UBootEnvLocation{Offset: e.Offset, Size: e.Size, Redundant: e.RedundantOffset}}
-	return nil
-}
-
-// readEnvConfig reads U-Boot's /etc/fw_env.config: a line "device offset
-// size" for the environment, and a second one for its redundant copy.
-func readEnvConfig(name string) (string, fwup.UBootEnvLocation, error) {
-	var loc fwup.UBootEnvLocation
-	b, err := readFile(name)
-	if err != nil {
-		return "", loc, err
-	}
-	var device string
-	copies := 0
-	for _, line := range strings.Split(string(b), "\n") {
-		line, _, _ = strings.Cut(line, "#")
-		f := strings.Fields(line)
-		if len(f) == 0 {
-			continue
-		}
-		if len(f) < 3 {
-			return "", loc, fmt.Errorf("%s: %q needs a device, an offset and a size", filepath.Base(name), line)
-		}
-		// U-Boot counts negative offsets from the end of the device; that is
-		// not done here, and so refused.
-		offset, err1 := strconv.ParseUint(f[1], 0, 63)
-		size, err2 := strconv.ParseUint(f[2], 0, 63)
-		if err := errors.Join(err1, err2); err != nil {
-			return "", loc, fmt.Errorf("%s: %q: %w", filepath.Base(name), line, err)
-		}
-		copies++
-		switch {
-		case copies == 1:
-			device, loc.Offset, loc.Size = f[0], int64(offset), int64(size)
-		case copies > 2:
-			return "", loc, fmt.Errorf("%s: more than two copies", filepath.Base(name))
-		case f[0] != device || int64(size) != loc.Size:
-			return "", loc, fmt.Errorf("%s: both copies must be on one device and of one size", filepath.Base(name))
-		default:
-			loc.Redundant = int64(offset)
-		}
-	}
-	switch {
-	case copies == 0:
-		return "", loc, fmt.Errorf("%s names no environment", filepath.Base(name))
-	case copies == 2 && loc.Redundant == loc.Offset:
-		return "", loc, fmt.Errorf("%s: both copies are in one place", filepath.Base(name))
-	case copies == 2 && loc.Redundant == 0:
-		// A redundant copy at 0 would read as none. Which is first matters to
-		// nothing but the order of equals.
-		loc.Offset, loc.Redundant = loc.Redundant, loc.Offset
-	}
-	return device, loc, nil
 }

@@ -79,8 +79,12 @@ func (p place) options(t *testing.T, text string) (Config, link.Options, error) 
 	if err != nil {
 		return c, link.Options{}, err
 	}
-	o, err := c.Options()
-	return c, o, err
+	settings, err := c.Settings(t.Context())
+	if err != nil {
+		return c, link.Options{}, err
+	}
+	t.Cleanup(func() { settings.Close() })
+	return c, settings.Options, nil
 }
 
 const minimal = `
@@ -165,7 +169,7 @@ serializer = "msgpack"
 		{"firmware.request_keys", o.RequestKeys},
 		{"firmware.cache_dir", o.CacheDir == "/data/link"},
 		{"uboot_env", o.Slots == link.UBootSlots{Path: "/dev/mtd0", Location: fwup.UBootEnvLocation{Offset: 1024, Size: 8192, Redundant: 16384}}},
-		{"hooks", c.Hooks.Reboot[1] == "-r" && c.Hooks.Identify[0] == "blink" && c.Hooks.Validate[0] == "self-test"},
+		{"hooks", c.Hooks.Reboot.Command[1] == "-r" && c.Hooks.Identify.Command[0] == "blink" && c.Hooks.Validate.Command[0] == "self-test"},
 		{"connection", o.Heartbeat == 20*time.Second && !o.WaitForNetwork && o.ValidateWithin == 7*time.Minute && o.Serializer == phx.MessagePack},
 	} {
 		if !check.good {
@@ -232,7 +236,7 @@ func TestWrongConfigsNameTheirKey(t *testing.T) {
 		{"certificate that is none", swap("[shared_secret]\nkey = \"nhp_1\"\nsecret = \"s\"", "[certificate]\ncert_file = \"DIR/fw.pub\"\nkey_file = \"DIR/key.pem\""), "certificate:"},
 		{"no identifier file", swap("[shared_secret]", "identifier_file = \"DIR/none\"\n[shared_secret]"), "identifier_file:"},
 		{"large identifier file", swap("[shared_secret]", "identifier_file = \"DIR/large\"\n[shared_secret]"), "larger than"},
-		{"authorities that are none", minimal + "[tls]\nca_file = \"DIR/fw.pub\"\n", "tls.ca_file: no certificate"},
+		{"authorities that are none", minimal + "[tls]\nca_file = \"DIR/fw.pub\"\n", "tls.ca_file: certificate"},
 		{"no authorities", minimal + "[tls]\nca_file = \"DIR/none\"\n", "tls.ca_file:"},
 		{"key that is none", swap("[uboot_env]", "public_keys = [\"abc\"]\n[uboot_env]"), "firmware.public_keys[0]"},
 		{"no key file", swap("[uboot_env]", "public_keys = [\"DIR/fw.pub\", \"DIR/none\"]\n[uboot_env]"), "firmware.public_keys[1]"},

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package agent
+
+import "context"
+
+func (a *agent) connectOnSignal(context.Context) {}
