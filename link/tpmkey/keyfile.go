@@ -106,13 +106,22 @@ func parseKeySequence(der []byte) (k keyFile, err error) {
 	return k, nil
 }
 
+// readOptionalBool takes any byte but 0 for true: OpenSSL's provider writes 1,
+// which DER forbids.
 func readOptionalBool(s *cryptobyte.String, out *bool, tag uint8) bool {
-	var inner cryptobyte.String
+	var inner, value cryptobyte.String
 	var present bool
 	if !s.ReadOptionalASN1(&inner, &present, explicit(tag)) {
 		return false
 	}
-	return !present || inner.ReadASN1Boolean(out) && inner.Empty()
+	if !present {
+		return true
+	}
+	if !inner.ReadASN1(&value, cbasn1.BOOLEAN) || len(value) != 1 || !inner.Empty() {
+		return false
+	}
+	*out = value[0] != 0
+	return true
 }
 
 func (k keyFile) marshal() ([]byte, error) {

@@ -83,6 +83,11 @@ func TestKeyFilesOfOthers(t *testing.T) {
 			b.AddASN1(cbasn1.UTF8String, func(b *cryptobyte.Builder) { b.AddBytes([]byte("device key")) })
 		})
 	}
+	lax := func(b *cryptobyte.Builder) { // as OpenSSL's provider writes it
+		b.AddASN1(explicit(0), func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.BOOLEAN, func(b *cryptobyte.Builder) { b.AddUint8(1) })
+		})
+	}
 	policy := func(b *cryptobyte.Builder) {
 		b.AddASN1(explicit(1), func(b *cryptobyte.Builder) { b.AddASN1(cbasn1.SEQUENCE, none) })
 	}
@@ -95,6 +100,7 @@ func TestKeyFilesOfOthers(t *testing.T) {
 	}{
 		{name: "plain", text: keySequence(loadableKey, none, 0x40000001, public, private), parent: 0x40000001},
 		{name: "described", text: keySequence(loadableKey, described, 0x81000001, public, private), parent: 0x81000001},
+		{name: "true is 1", text: keySequence(loadableKey, lax, 0x40000001, public, private), parent: 0x40000001},
 		{name: "handle of a 32-bit writer", text: keySequence(loadableKey, none, 0x81000001-1<<32, public, private), parent: 0x81000001},
 		{name: "handle too large", text: keySequence(loadableKey, none, 1<<32, public, private), bad: true},
 		{name: "policy", text: keySequence(loadableKey, policy, 0x40000001, public, private), unsupported: true},
