@@ -222,10 +222,14 @@ func firstAddress() string {
 func (s *Server) openControl(ctx context.Context) error {
 	s.control = control.New(control.Options{
 		Store: s.store, Blob: s.blob, Bus: s.bus, Keyring: s.keyring, Signer: s.keyring.URLSigner(),
-		Logger: s.log, BaseURL: func() string { return s.baseURL },
+		Logger: s.log, BaseURL: func() string { return s.baseURL }, KeepMetrics: s.config.KeepMetrics,
 	})
 	var err error
-	if s.jobs, err = jobs.New(jobs.Options{Store: s.store, Blob: s.blob, Control: s.control, Logger: s.log}); err != nil {
+	if s.jobs, err = jobs.New(jobs.Options{
+		Store: s.store, Blob: s.blob, Control: s.control, Logger: s.log,
+		KeepMetrics: s.config.KeepMetrics, KeepMetricHours: s.config.KeepMetricHours, KeepAlarms: s.config.KeepAlarms,
+		KeepLogs: s.config.KeepLogs, KeepConnections: s.config.KeepConnections, FlappingLimit: s.config.FlappingLimit,
+	}); err != nil {
 		return err
 	}
 	s.control.SetJobs(s.jobs)
@@ -246,7 +250,7 @@ func (s *Server) openControl(ctx context.Context) error {
 func (s *Server) openGateway(context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Control: s.control, Store: s.store, Bus: s.bus, Node: s.config.Node, Logger: s.log, Metrics: s.metrics,
-		Offers: s.rollout,
+		Offers: s.rollout, FlappingLimit: s.config.FlappingLimit,
 	})
 	conf, err := s.deviceTLS()
 	if err != nil {

@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/control"
+	"github.com/ganglion-iot/ganglion/internal/jobs"
 )
 
 // Config is every setting of the server. Values come from the defaults, then
@@ -50,6 +54,12 @@ type Config struct {
 	OfferTimeout    time.Duration `toml:"offer_timeout" env:"GANGLION_OFFER_TIMEOUT" help:"a device that does not answer an offer for so long frees its slot"`
 	ProgressTimeout time.Duration `toml:"progress_timeout" env:"GANGLION_PROGRESS_TIMEOUT" help:"an update without a sign of life for so long is lost"`
 	RebootTimeout   time.Duration `toml:"reboot_timeout" env:"GANGLION_REBOOT_TIMEOUT" help:"a device that does not come back for so long is lost"`
+	KeepMetrics     time.Duration `toml:"keep_metrics" env:"GANGLION_KEEP_METRICS" help:"how long single values of metrics are kept, a day or more"`
+	KeepMetricHours time.Duration `toml:"keep_metric_hours" env:"GANGLION_KEEP_METRIC_HOURS" help:"how long metrics by the hour are kept"`
+	KeepAlarms      time.Duration `toml:"keep_alarms" env:"GANGLION_KEEP_ALARMS" help:"how long alarms are kept after they were cleared"`
+	KeepLogs        time.Duration `toml:"keep_logs" env:"GANGLION_KEEP_LOGS" help:"how long log lines of devices are kept"`
+	KeepConnections time.Duration `toml:"keep_connections" env:"GANGLION_KEEP_CONNECTIONS" help:"how long the history of connections is kept, a day or more"`
+	FlappingLimit   int           `toml:"flapping_limit" env:"GANGLION_FLAPPING_LIMIT" help:"a device that connects more often within an hour is said to flap"`
 	DrainTimeout    time.Duration `toml:"drain_timeout" env:"GANGLION_DRAIN_TIMEOUT" help:"how long connections are given to end at shutdown"`
 }
 
@@ -59,6 +69,8 @@ func DefaultConfig() Config {
 		Data: "ganglion-data", Listen: ":4000", DeviceListen: ":4001", S3Region: "us-east-1",
 		LogLevel: "info", LogFormat: "text", AdminOrg: "main",
 		OfferTimeout: 2 * time.Minute, ProgressTimeout: 10 * time.Minute, RebootTimeout: 10 * time.Minute,
+		KeepMetrics: control.DefaultKeepMetrics, KeepMetricHours: jobs.DefaultKeepMetricHours, KeepAlarms: jobs.DefaultKeepAlarms,
+		KeepLogs: jobs.DefaultKeepLogs, KeepConnections: jobs.DefaultKeepConnections, FlappingLimit: fleet.DefaultFlappingLimit,
 		DrainTimeout: 30 * time.Second,
 	}
 }
@@ -146,6 +158,14 @@ func (c *Config) check() error {
 		return errors.New("s3_bucket: missing")
 	case c.AdminEmail != "" && c.AdminPassword == "":
 		return errors.New("admin_password: missing; it belongs to admin_email")
+	case c.KeepMetrics < 24*time.Hour:
+		return errors.New("keep_metrics: must be 24h or more, so that hours are summed up before")
+	case c.KeepConnections < 24*time.Hour:
+		return errors.New("keep_connections: must be 24h or more, so that flapping is noticed")
+	case c.KeepMetricHours <= 0, c.KeepAlarms <= 0, c.KeepLogs <= 0:
+		return errors.New("keep_metric_hours, keep_alarms, keep_logs: must be above zero")
+	case c.FlappingLimit < 1:
+		return errors.New("flapping_limit: must be 1 or more")
 	case c.LogFormat != "text" && c.LogFormat != "json":
 		return fmt.Errorf("log_format: %q is neither text nor json", c.LogFormat)
 	}
@@ -203,6 +223,12 @@ func (f field) set(text string) error {
 			return fmt.Errorf("%q is not a duration such as 90s or 10m", text)
 		}
 		f.value.SetInt(int64(d))
+	case int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		f.value.SetInt(int64(n))
 	}
 	return nil
 }

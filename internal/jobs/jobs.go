@@ -45,6 +45,13 @@ type Options struct {
 
 	KeepAudit    time.Duration // how long audit events are kept; 0: DefaultKeepAudit
 	KeepAttempts time.Duration // how long ended update attempts are kept; 0: DefaultKeepAttempts
+
+	KeepMetrics     time.Duration // single values of metrics; 0: control.DefaultKeepMetrics
+	KeepMetricHours time.Duration // metrics by the hour; 0: DefaultKeepMetricHours
+	KeepAlarms      time.Duration // alarms after they were cleared; 0: DefaultKeepAlarms
+	KeepLogs        time.Duration // log lines; 0: DefaultKeepLogs
+	KeepConnections time.Duration // connections after they ended; 0: DefaultKeepConnections
+	FlappingLimit   int           // as gateway.Options has it; 0: fleet.DefaultFlappingLimit
 }
 
 // Jobs is the queue and its workers.
@@ -57,7 +64,10 @@ type Jobs struct {
 	clock   fleet.Clock
 	scope   fleet.Scope
 
-	keepAudit, keepAttempts time.Duration
+	keepAudit, keepAttempts               time.Duration
+	keepMetrics, keepMetricHours          time.Duration
+	keepAlarms, keepLogs, keepConnections time.Duration
+	flappingLimit                         int
 
 	// starting is held while the queue starts: it wakes its fetcher at every
 	// insert, and must not do so while it makes it.
@@ -70,16 +80,14 @@ var _ control.Enqueuer = (*Jobs)(nil)
 func New(o Options) (*Jobs, error) {
 	j := &Jobs{
 		store: o.Store, blob: o.Blob, control: o.Control, log: o.Logger, clock: o.Clock,
-		scope: fleet.SystemScope("jobs"), keepAudit: o.KeepAudit, keepAttempts: o.KeepAttempts,
+		scope:     fleet.SystemScope("jobs"),
+		keepAudit: or(o.KeepAudit, DefaultKeepAudit), keepAttempts: or(o.KeepAttempts, DefaultKeepAttempts),
+		keepMetrics: or(o.KeepMetrics, control.DefaultKeepMetrics), keepMetricHours: or(o.KeepMetricHours, DefaultKeepMetricHours),
+		keepAlarms: or(o.KeepAlarms, DefaultKeepAlarms), keepLogs: or(o.KeepLogs, DefaultKeepLogs),
+		keepConnections: or(o.KeepConnections, DefaultKeepConnections), flappingLimit: or(o.FlappingLimit, fleet.DefaultFlappingLimit),
 	}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
-	}
-	if j.keepAudit <= 0 {
-		j.keepAudit = DefaultKeepAudit
-	}
-	if j.keepAttempts <= 0 {
-		j.keepAttempts = DefaultKeepAttempts
 	}
 	c := j.config()
 	_, writer := o.Store.SQL()
@@ -93,6 +101,14 @@ func New(o Options) (*Jobs, error) {
 		return nil, fmt.Errorf("job queue: %w", err)
 	}
 	return j, nil
+}
+
+// or returns v, or the default if v is not above zero.
+func or[T int | time.Duration](v, byDefault T) T {
+	if v <= 0 {
+		return byDefault
+	}
+	return v
 }
 
 func (j *Jobs) config() *river.Config {

@@ -50,6 +50,11 @@ var allSweeps = []sweep{
 	{"audit_events", time.Hour, (*Jobs).sweepAudit},
 	{"update_attempts", time.Hour, (*Jobs).sweepAttempts},
 	{"uploads", 6 * time.Hour, (*Jobs).sweepUploads},
+	{"metrics", 30 * time.Minute, (*Jobs).sweepMetrics},
+	{"alarms", time.Hour, (*Jobs).sweepAlarms},
+	{"log_lines", 15 * time.Minute, (*Jobs).sweepLogs},
+	{"connection_records", time.Hour, (*Jobs).sweepConnections},
+	{"flapping", 5 * time.Minute, (*Jobs).sweepFlapping},
 }
 
 // sweeps schedules the regular work. One node of all does each, and a sweep
