@@ -242,9 +242,16 @@ func (a *agent) run(ctx context.Context, o link.Options) (err error) {
 	}
 	beside.Go(func() { a.connectOnSignal(inner) })
 	a.manager.tell("READY=1\nSTATUS=connecting")
-	stop := context.AfterFunc(ctx, func() { a.manager.tell("STOPPING=1\nSTATUS=stopping") })
-	defer stop()
-	return a.link.Run(ctx)
+	told := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
+		a.manager.tell("STOPPING=1\nSTATUS=stopping")
+	})
+	err = a.link.Run(ctx)
+	if !stop() {
+		<-told
+	}
+	return err
 }
 
 func (a *agent) watchAlarms(ctx context.Context, alarms *link.Alarms, files *alarmFiles) {
