@@ -29,6 +29,9 @@ type Key struct {
 	handle    tpm2.TPMHandle
 	name      tpm2.TPM2BName
 	transient bool // loaded by us, to be flushed
+
+	file       []byte // to load it again
+	parentAuth []byte
 }
 
 // OpenKey opens a key without looking for certificates, for example to make
@@ -63,7 +66,8 @@ func openKey(d *device, c Config) (*Key, error) {
 	case c.Handle != 0:
 		err = k.find(tpm2.TPMHandle(c.Handle))
 	default:
-		err = k.load(file, c.ParentAuth)
+		k.file, k.parentAuth = file, c.ParentAuth
+		err = k.load()
 	}
 	if err != nil {
 		return nil, err
@@ -100,8 +104,8 @@ func (k *Key) find(handle tpm2.TPMHandle) error {
 	return err
 }
 
-func (k *Key) load(data, parentAuth []byte) (err error) {
-	file, err := parseKeyFile(data)
+func (k *Key) load() (err error) {
+	file, err := parseKeyFile(k.file)
 	if err != nil {
 		return err
 	}
@@ -111,7 +115,7 @@ func (k *Key) load(data, parentAuth []byte) (err error) {
 	if k.area, err = file.public.Contents(); err != nil {
 		return err
 	}
-	parent, err := openParent(k.device, file.parent, file.rsaParent, parentAuth)
+	parent, err := openParent(k.device, file.parent, file.rsaParent, k.parentAuth)
 	if err != nil {
 		return err
 	}
@@ -213,19 +217,38 @@ func (k *Key) signECDSA(public *ecdsa.PublicKey, digest []byte) ([]byte, error) 
 var hashBySize = map[int]tpm2.TPMIAlgHash{20: tpm2.TPMAlgSHA1, 32: tpm2.TPMAlgSHA256, 48: tpm2.TPMAlgSHA384, 64: tpm2.TPMAlgSHA512}
 
 func (k *Key) sign(digest []byte, scheme tpm2.TPMTSigScheme) (*tpm2.SignResponse, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.device == nil {
-		return nil, errors.New("sign with TPM key: it is closed")
-	}
-	answer, err := tpm2.Sign{
-		KeyHandle:  tpm2.AuthHandle{Handle: k.handle, Name: k.name, Auth: session(k.auth)},
-		Digest:     tpm2.TPM2BDigest{Buffer: digest},
-		InScheme:   scheme,
-		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
-	}.Execute(k.device)
+	var answer *tpm2.SignResponse
+	err := k.use(func(by tpm2.AuthHandle) (err error) {
+		answer, err = tpm2.Sign{
+			KeyHandle: by, Digest: tpm2.TPM2BDigest{Buffer: digest}, InScheme: scheme,
+			Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
+		}.Execute(k.device)
+		return err
+	})
 	if errors.Is(err, tpm2.TPMRCScheme) {
 		return nil, fmt.Errorf("the TPM key was made for another way of signing: %w", err)
 	}
-	return answer, explain("sign with TPM key", err)
+	return answer, err
+}
+
+// use runs a command with the key. A TPM forgets loaded keys when the machine
+// sleeps or the TPM is reset: then the key is loaded again.
+func (k *Key) use(command func(by tpm2.AuthHandle) error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.device == nil {
+		return errors.New("sign with TPM key: it is closed")
+	}
+	by := func() tpm2.AuthHandle {
+		return tpm2.AuthHandle{Handle: k.handle, Name: k.name, Auth: session(k.auth)}
+	}
+	err := command(by())
+	if k.file != nil && (absent(err) || errors.Is(err, tpm2.TPMRCReferenceH0)) {
+		k.transient = false
+		if err := k.load(); err != nil {
+			return fmt.Errorf("sign with TPM key: %w", err)
+		}
+		err = command(by())
+	}
+	return explain("sign with TPM key", err)
 }

@@ -69,18 +69,17 @@ func (k *Key) signPSSRaw(public *rsa.PublicKey, digest []byte, hash crypto.Hash)
 	if err != nil {
 		return nil, err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.device == nil {
-		return nil, errors.New("sign with TPM key: it is closed")
-	}
-	answer, err := tpm2.RSADecrypt{
-		KeyHandle:  tpm2.AuthHandle{Handle: k.handle, Name: k.name, Auth: session(k.auth)},
-		CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: append(make([]byte, public.Size()-len(padded)), padded...)},
-		InScheme:   tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgNull},
-	}.Execute(k.device)
+	var answer *tpm2.RSADecryptResponse
+	err = k.use(func(by tpm2.AuthHandle) (err error) {
+		answer, err = tpm2.RSADecrypt{
+			KeyHandle:  by,
+			CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: append(make([]byte, public.Size()-len(padded)), padded...)},
+			InScheme:   tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgNull},
+		}.Execute(k.device)
+		return err
+	})
 	if err != nil {
-		return nil, explain("sign with TPM key", err)
+		return nil, err
 	}
 	signature := answer.Message.Buffer
 	if len(signature) < public.Size() { // some TPMs drop leading zeros

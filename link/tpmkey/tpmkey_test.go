@@ -2,6 +2,7 @@ package tpmkey
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -241,6 +243,46 @@ func TestNothingStaysInTheTPM(t *testing.T) {
 		if len(handles.Handle) != 0 {
 			t.Errorf("left in the TPM: %v", handles.Handle)
 		}
+	}
+}
+
+func TestKeyForgotten(t *testing.T) {
+	device := startTPM(t)
+	made, err := CreateKey(t.Context(), CreateConfig{Device: device, Auth: []byte("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := OpenKey(t.Context(), Config{Device: device, KeyPEM: made.PEM, Auth: []byte("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	for range 2 {
+		if _, err := (tpm2.FlushContext{FlushHandle: key.handle}).Execute(key.device); err != nil {
+			t.Fatal(err)
+		}
+		digest := sha256.Sum256([]byte("hello"))
+		signature, err := key.Sign(nil, digest[:], crypto.SHA256)
+		if err != nil || !verifyASN1(key.Public(), digest[:], signature) {
+			t.Fatalf("the signature is wrong, or %v", err)
+		}
+	}
+}
+
+func TestContextEnds(t *testing.T) {
+	device := startTPM(t)
+	d, err := openDevice(t.Context(), device) // a simulator serves one at a time
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := (tpm2.GetRandom{BytesRequested: 4}).Execute(d); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := CreateKey(ctx, CreateConfig{Device: device}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a TPM that does not answer: %v", err)
 	}
 }
 
