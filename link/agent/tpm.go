@@ -38,10 +38,6 @@ func runTPMCreateKey(ctx context.Context, p *program, args []string) error {
 	if conf.OwnerAuth, err = password("owner-auth-file", *ownerAuthFile); err != nil {
 		return fmt.Errorf("tpm%w", err)
 	}
-	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if *replace {
-		flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	}
 	if *keyFile == "" {
 		made, err := tpmkey.CreateKey(ctx, conf)
 		if err != nil {
@@ -50,8 +46,22 @@ func runTPMCreateKey(ctx context.Context, p *program, args []string) error {
 		fmt.Fprintf(p.stdout, "made a key under handle 0x%x\n", made.Handle)
 		return nil
 	}
-	// Opened first: a key that cannot be kept is not made.
-	f, err := os.OpenFile(*keyFile, flags, 0o600)
+	conf.Replace = false // that is for handles; here it is the file's
+	if err := writeKey(ctx, conf, *keyFile, *replace); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stdout, "wrote", *keyFile)
+	return nil
+}
+
+// writeKey makes a key and keeps it in a file. The file is opened first: a key
+// that cannot be kept is not made, and one that is there stays until then.
+func writeKey(ctx context.Context, conf tpmkey.CreateConfig, name string, replace bool) error {
+	target := name
+	if replace {
+		target += ".new"
+	}
+	f, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -59,10 +69,13 @@ func runTPMCreateKey(ctx context.Context, p *program, args []string) error {
 	if err == nil {
 		_, err = f.Write(made.PEM)
 	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(*keyFile))
+	err = errors.Join(err, f.Close())
+	if err == nil && replace {
+		err = os.Rename(target, name)
 	}
-	fmt.Fprintln(p.stdout, "wrote", *keyFile)
+	if err != nil {
+		return errors.Join(err, os.Remove(target))
+	}
 	return nil
 }
 
