@@ -88,8 +88,9 @@ func TestExplainWords(t *testing.T) {
 			t.Errorf("%s: %#v, %v", c.name, err, err)
 			continue
 		}
-		rest, found := why.Advice, true
+		rest := why.Advice
 		for _, w := range c.words {
+			var found bool
 			if _, rest, found = strings.Cut(rest, w); !found {
 				t.Errorf("%s: %q lacks %q", c.name, why.Advice, w)
 				break

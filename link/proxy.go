@@ -157,7 +157,7 @@ func connectThrough(ctx context.Context, conn net.Conn, via *url.URL, address st
 	}
 	// The server speaks only after the device, so nothing of it is in the
 	// reader when the proxy's answer has been read.
-	resp, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, maxProxyAnswer), maxProxyAnswer), request)
+	resp, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, maxProxyAnswer), maxProxyAnswer), request) //nolint:bodyclose // what follows the answer is the tunnel
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/simulate"
+	"github.com/ganglion-iot/ganglion/link"
 	"github.com/ganglion-iot/ganglion/nh1"
 )
 
@@ -98,6 +100,24 @@ func TestPolledUpdate(t *testing.T) {
 		}
 		if c := w.counts(); c.Total != 1 || c.Proven != 1 {
 			t.Errorf("counts: %+v", c)
+		}
+	})
+}
+
+// TestPollingLink: a board whose link polls takes the release, restarts into
+// it, and its first poll from there proves it.
+func TestPollingLink(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, database string) {
+		w := newWorld(t, database)
+		old := w.build("1.0.0", small)
+		before, next := w.publish(old), w.publish(w.build("1.1.0", small))
+		w.group(next, nil)
+		w.power("alpha", old, func(_ *simulate.Board, o *link.Options) { o.Mode = link.Poll }, nil)
+		w.await("alpha proven on 1.1.0", func() bool { c := w.counts(); return c.Total == 1 && c.Proven == 1 })
+		list := w.attempts()
+		if len(list) != 1 || list[0].State != fleet.AttemptSucceeded || list[0].SourceUUID != before.UUID || list[0].TargetUUID != next.UUID {
+			t.Errorf("attempts: %s", w.story())
 		}
 	})
 }
