@@ -9,6 +9,7 @@ type NotificationKind string
 const (
 	NotifyIdentifierClash NotificationKind = "identifier_clash" // a device claims the identifier of another one
 	NotifyClone           NotificationKind = "clone"            // two units share one identity
+	NotifyFlapping        NotificationKind = "flapping"         // a device connects again and again
 	NotifyPending         NotificationKind = "pending"          // a new device waits for approval
 	NotifyQuota           NotificationKind = "quota"            // a profile for new devices has made as many as it may
 	NotifyAuthority       NotificationKind = "authority"        // another org proved that an authority is its own

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -211,7 +212,8 @@ func (w *telemetryWriter) save(ctx context.Context, batch []telemetryItem) (rest
 		for _, n := range batch {
 			w.g.metrics.telemetry.WithLabelValues(n.kind).Inc()
 		}
-		w.tell(batch, flapping)
+		w.tell(batch)
+		w.notify(ctx, flapping)
 		return nil, nil
 	case fleet.KindOf(err) == fleet.Unavailable || ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return batch, err
@@ -280,7 +282,7 @@ func (w *telemetryWriter) write(tx *store.Tx, batch []telemetryItem) (flapping [
 }
 
 // tell sends hints of what was written to who wants to know.
-func (w *telemetryWriter) tell(batch []telemetryItem, flapping []fleet.Device) {
+func (w *telemetryWriter) tell(batch []telemetryItem) {
 	var hints []fleet.TelemetryHint
 	at := make(map[int64]int, len(batch)) // index in hints, by device
 	for i := range batch {
@@ -298,7 +300,19 @@ func (w *telemetryWriter) tell(batch []telemetryItem, flapping []fleet.Device) {
 	if err := w.g.bus.PublishTelemetry(hints); err != nil {
 		w.g.log.Error("telemetry was not told", "error", err)
 	}
+}
+
+// notify tells the people of devices that have begun to flap.
+func (w *telemetryWriter) notify(ctx context.Context, flapping []fleet.Device) {
 	for _, d := range flapping {
 		w.g.log.Warn("a device connects again and again", "device", d.Identifier, "limit", w.g.flappingLimit)
+		err := w.g.control.Notify(ctx, scope.In(d.OrgID), fleet.Notification{
+			OrgID: d.OrgID, ProductID: d.ProductID, DeviceID: d.ID, Device: d.Identifier, Kind: fleet.NotifyFlapping,
+			Title:   "The device " + d.Identifier + " connects again and again",
+			Message: fmt.Sprintf("It made more than %d connections within an hour. Its history of connections says why they ended.", w.g.flappingLimit),
+		})
+		if err != nil {
+			w.g.log.Error("a device that flaps was not told", "device", d.Identifier, "error", err)
+		}
 	}
 }
