@@ -204,9 +204,10 @@ func (c *console) handle(ctx context.Context, m consoleMessage) {
 		c.notice(ctx, "Restarting the console.")
 		c.start(ctx)
 	case consoleJoined:
+		c.up.abort() // the rest of a file would have come on the connection before
 		c.out.flush(ctx)
 	case consoleLeft:
-		c.up.abort() // the rest of a file would have to come on this connection
+		c.up.abort()
 	default:
 		c.file(ctx, m)
 	}
