@@ -74,7 +74,7 @@ func (n *NetworkIdentity) Event(ctx context.Context, event string, _ []byte) {
 	}
 }
 
-// poll looks for changes. The first report is the server's to ask for.
+// poll looks for changes.
 func (n *NetworkIdentity) poll(ctx context.Context) {
 	tick := time.NewTicker(orDefault(n.Interval, DefaultIdentityInterval))
 	defer tick.Stop()
@@ -92,8 +92,11 @@ func (n *NetworkIdentity) poll(ctx context.Context) {
 func (n *NetworkIdentity) report(ctx context.Context, all bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if all || n.told == nil {
+	if all {
 		n.told = make(map[identityKey]string)
+	}
+	if n.told == nil {
+		return // the first report is the server's to ask for
 	}
 	var changed []json.RawMessage
 	var keys []identityKey
