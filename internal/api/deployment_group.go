@@ -79,7 +79,7 @@ func (s *server) updateGroup(c *call, in *changeGroup) (*groupAnswer, error) {
 	}
 	u := fleet.DeploymentGroupUpdate{
 		Name: b.Name, Active: b.IsActive, ConcurrentUpdates: b.ConcurrentUpdates, FailureThreshold: b.FailureThreshold,
-		FailureWindow: seconds(b.FailureWindow), Penalty: seconds(b.Penalty), HoldTime: seconds(b.HoldTime),
+		FailureWindow: seconds(b.FailureWindow), Penalty: seconds(b.Penalty), HoldTime: seconds(b.HoldTime), ConnectingCode: b.ConnectingCode,
 	}
 	if b.State != nil {
 		on := strings.EqualFold(*b.State, "on")
@@ -135,7 +135,7 @@ func groupOf(g fleet.DeploymentGroup) rest.DeploymentGroup {
 		Conditions:  rest.Conditions{Version: g.Conditions.Version, Tags: append(rest.Tags{}, g.Conditions.Tags...), TagOperator: string(g.Conditions.TagOperator)},
 		DeviceCount: g.Devices, ReleasesCount: g.Release.Number, Platform: g.Platform, Architecture: g.Architecture,
 		ConcurrentUpdates: g.ConcurrentUpdates, FailureThreshold: g.FailureThreshold, FailureWindow: int(g.FailureWindow / time.Second),
-		Penalty: int(g.Penalty / time.Second), HoldTime: int(g.HoldTime / time.Second), Revision: g.Revision,
+		Penalty: int(g.Penalty / time.Second), HoldTime: int(g.HoldTime / time.Second), ConnectingCode: g.ConnectingCode, Revision: g.Revision,
 	}
 	if g.Active {
 		shape.State = "on"

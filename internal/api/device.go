@@ -47,7 +47,11 @@ func (s *server) deviceRoutes() {
 		Body body[rest.DeviceChange]
 	}) (*deviceAnswer, error) {
 		b := in.Body.value
-		u := fleet.DeviceUpdate{Description: b.Description, UpdatesEnabled: b.UpdatesEnabled}
+		u := fleet.DeviceUpdate{Description: b.Description, UpdatesEnabled: b.UpdatesEnabled, ConnectingCode: b.ConnectingCode}
+		var err error
+		if u.ExtensionsOff, err = extensionSet("extensions_off", b.ExtensionsOff); err != nil {
+			return nil, err
+		}
 		if b.Tags != nil {
 			tags := []string(*b.Tags)
 			u.Tags = &tags
@@ -102,6 +106,18 @@ func (s *server) deviceCommandRoutes() {
 			_, err := s.control.PushFirmware(c.ctx, c.scope, in.Product, in.Identifier, in.Body.value.UUID)
 			return nil, err
 		})
+	register(s, route{method: http.MethodPost, path: path + "/run-script", id: "run-script", tag: tag, summary: "Have a connected device run a script, and wait for the result"},
+		func(c *call, in *struct {
+			OneDevice
+			Body body[rest.Script]
+		}) (*answer[rest.Data[rest.ScriptResult]], error) {
+			b := in.Body.value
+			timeout := *seconds(&b.Timeout)
+			r, err := s.control.RunScript(c.ctx, c.scope, in.Product, in.Identifier, b.Text, timeout)
+			return one(r, err, func(r fleet.ScriptResult) rest.ScriptResult {
+				return rest.ScriptResult{Output: r.Output, Return: r.Return, Result: r.Result, Reason: r.Reason}
+			})
+		})
 	register(s, route{method: http.MethodDelete, path: path + "/penalty", id: "clear-penalty", tag: tag, summary: "Take a device out of the penalty box"},
 		func(c *call, in *OneDevice) (*none, error) {
 			_, err := s.control.ClearPenalty(c.ctx, c.scope, in.Product, in.Identifier)
@@ -126,7 +142,7 @@ func (s *server) deviceOf(c *call, product string) func(fleet.Device) rest.Devic
 			UpdatesBlockedUntil: timeOrNull(d.BlockedUntil.Truncate(time.Second)), OrgName: c.org.Name, ProductName: product,
 			LastCommunication: "never", Failures: d.Failures, Address: d.Connection.Address, DisconnectedReason: d.Connection.Reason,
 			ConnectionEstablised: timeOrNull(d.Connection.EstablishedAt), FirstSeenAt: timeOrNull(d.FirstSeenAt),
-			Admission: string(d.Admission), AdmissionReason: d.AdmissionReason,
+			ExtensionsOff: d.ExtensionsOff.Names(), ConnectingCode: d.ConnectingCode, Admission: string(d.Admission), AdmissionReason: d.AdmissionReason,
 		}
 		if online == fleet.Connected {
 			shape.Status = "online"

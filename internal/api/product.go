@@ -51,7 +51,7 @@ func (s *server) updateProduct(c *call, in *changeProduct) (*productAnswer, erro
 	var refused []string
 	for field := range in.Body.given {
 		switch field {
-		case "require_unique_firmware_version", "quarantine_clones", "approve_devices":
+		case "require_unique_firmware_version", "extensions", "quarantine_clones", "approve_devices":
 		default:
 			refused = append(refused, `"`+field+`"`)
 		}
@@ -61,17 +61,31 @@ func (s *server) updateProduct(c *call, in *changeProduct) (*productAnswer, erro
 		return nil, fleet.Errorf(fleet.Invalid, "These fields cannot be set on a product: %s. A product cannot be renamed; its name identifies it in every URL.",
 			strings.Join(refused, ", "))
 	}
+	extensions, err := extensionSet("extensions", in.Body.value.Extensions)
+	if err != nil {
+		return nil, err
+	}
 	p, err := s.control.UpdateProduct(c.ctx, c.scope, in.Product, fleet.ProductUpdate{
 		RequireUniqueFirmwareVersion: in.Body.value.RequireUniqueFirmwareVersion,
 		QuarantineClones:             in.Body.value.QuarantineClones,
 		ApproveDevices:               in.Body.value.ApproveDevices,
+		Extensions:                   extensions,
 	})
 	return one(p, err, productOf)
 }
 
+// extensionSet reads names of extensions, where there are any.
+func extensionSet(field string, names *[]string) (*fleet.ExtensionSet, error) {
+	if names == nil {
+		return nil, nil
+	}
+	set, err := fleet.ParseExtensions(field, *names)
+	return &set, err
+}
+
 func productOf(p fleet.Product) rest.Product {
 	return rest.Product{
-		Name: p.Name, RequireUniqueFirmwareVersion: p.RequireUniqueFirmwareVersion, AllowedUpdateTools: []string{updateTool},
+		Name: p.Name, RequireUniqueFirmwareVersion: p.RequireUniqueFirmwareVersion, AllowedUpdateTools: []string{updateTool}, Extensions: p.Extensions.Names(),
 		QuarantineClones: p.QuarantineClones, ApproveDevices: p.ApproveDevices, DeviceCount: p.Devices, ConnectedCount: p.Connected,
 	}
 }

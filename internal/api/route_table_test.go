@@ -112,6 +112,7 @@ var operations = map[string]struct {
 
 	"reconnect-device": {manage, "", 409},
 	"identify-device":  {manage, "", 409},
+	"run-script":       {manage, `{"text":"1+1"}`, 409},
 
 	"list-device-certificates":  {view, "", 200},
 	"get-device-certificate":    {view, "", 200},

@@ -86,6 +86,7 @@ type deploymentSettings struct {
 	failureWindow time.Duration
 	penalty       time.Duration
 	hold          time.Duration
+	codeFile      string
 }
 
 func (s *deploymentSettings) flags(cmd *cobra.Command) {
@@ -294,6 +295,7 @@ firmware, name, tags, version and concurrent_updates.`,
 	f.StringVar(&name, "name", "", "a new name")
 	f.IntVar(&s.failures, "failures", 0, "failed attempts that bring a device into the penalty box")
 	f.DurationVar(&s.failureWindow, "failure-window", 0, "time in which they are counted")
+	f.StringVar(&s.codeFile, "connecting-code-file", "", "file with the code its devices run whenever they connect; - is standard input, an empty file means none")
 	f.DurationVar(&s.penalty, "penalty", 0, "first stay in the penalty box")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
@@ -305,7 +307,10 @@ firmware, name, tags, version and concurrent_updates.`,
 		if err != nil {
 			return inv.explain(ctx, err, inv.aboutGroup(ctx, p, args[0]))
 		}
-		in := s.change(cmd, name, g)
+		in, err := s.change(inv, cmd, name, g)
+		if err != nil {
+			return err
+		}
 		if len(args) > 1 {
 			if in, err = inv.deploymentKeyValue(ctx, cmd, p, g, args[1:]); err != nil {
 				return err
@@ -324,8 +329,8 @@ firmware, name, tags, version and concurrent_updates.`,
 }
 
 // change is what the flags ask for.
-func (s *deploymentSettings) change(cmd *cobra.Command, name string, g rest.DeploymentGroup) rest.DeploymentGroupChange {
-	in := rest.DeploymentGroupChange{
+func (s *deploymentSettings) change(inv *invocation, cmd *cobra.Command, name string, g rest.DeploymentGroup) (in rest.DeploymentGroupChange, err error) {
+	in = rest.DeploymentGroupChange{
 		Conditions: s.conditions(cmd, g.Conditions), FailureWindow: seconds(cmd, "failure-window", s.failureWindow),
 		Penalty: seconds(cmd, "penalty", s.penalty), HoldTime: seconds(cmd, "hold", s.hold),
 	}
@@ -338,7 +343,14 @@ func (s *deploymentSettings) change(cmd *cobra.Command, name string, g rest.Depl
 	if cmd.Flags().Changed("failures") {
 		in.FailureThreshold = &s.failures
 	}
-	return in
+	if cmd.Flags().Changed("connecting-code-file") {
+		code, err := inv.readText(s.codeFile)
+		if err != nil {
+			return in, err
+		}
+		in.ConnectingCode = &code
+	}
+	return in, nil
 }
 
 // deploymentKeyValue is a change in the words of the NervesHub command line.

@@ -13,7 +13,7 @@ import (
 )
 
 func deviceCommand(inv *invocation) *cobra.Command {
-	return family("device", "Units in the field",
+	return family("device", "Units in the field", deviceScriptCommand(inv),
 		deviceListCommand(inv), deviceShowCommand(inv), deviceCreateCommand(inv), deviceUpdateCommand(inv), deviceUpgradeCommand(inv),
 		deviceOrder(inv, "reboot", "Ask a connected device to restart", "%s was asked to reboot", func(ctx context.Context, p *rest.ProductClient, id string) error {
 			return p.DeviceCommand(ctx, id, "reboot")
@@ -108,8 +108,8 @@ func deviceCreateCommand(inv *invocation) *cobra.Command {
 }
 
 func deviceUpdateCommand(inv *invocation) *cobra.Command {
-	var description string
-	var tags []string
+	var description, codeFile string
+	var tags, off []string
 	var enable, disable bool
 	cmd := &cobra.Command{
 		Use: "update IDENTIFIER [KEY VALUE]", Short: "Change a device's description, tags, or whether it is updated",
@@ -123,6 +123,8 @@ and updates_enabled.`,
 	f := cmd.Flags()
 	f.StringVar(&description, "description", "", "what it is")
 	f.StringSliceVar(&tags, "tag", nil, "all its tags; may be repeated, --tag= takes them away")
+	f.StringSliceVar(&off, "extensions-off", nil, "all extensions that are off although the product has them on; --extensions-off= takes them back")
+	f.StringVar(&codeFile, "connecting-code-file", "", "file with the code it runs whenever it connects; - is standard input, an empty file means none")
 	f.BoolVar(&enable, "enable-updates", false, "groups may update it")
 	f.BoolVar(&disable, "disable-updates", false, "groups leave it alone")
 	cmd.MarkFlagsMutuallyExclusive("enable-updates", "disable-updates")
@@ -136,6 +138,16 @@ and updates_enabled.`,
 		}
 		if enable || disable {
 			in.UpdatesEnabled = &enable
+		}
+		if f.Changed("extensions-off") {
+			in.ExtensionsOff = &off
+		}
+		if f.Changed("connecting-code-file") {
+			code, err := inv.readText(codeFile)
+			if err != nil {
+				return err
+			}
+			in.ConnectingCode = &code
 		}
 		if err := deviceKeyValue(args[1:], &in); err != nil {
 			return usage(cmd, err)

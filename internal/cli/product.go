@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,19 +57,28 @@ func productCommand(inv *invocation) *cobra.Command {
 func productProperties(p rest.Product) properties {
 	return properties{
 		{"name", plain(p.Name)}, {"devices", fmt.Sprint(p.DeviceCount)}, {"connected", fmt.Sprint(p.ConnectedCount)},
-		{"one firmware per version", yesNo(p.RequireUniqueFirmwareVersion)},
+		{"one firmware per version", yesNo(p.RequireUniqueFirmwareVersion)}, {"extensions", strings.Join(p.Extensions, ", ")},
 	}
 }
 
 func productUpdateCommand(inv *invocation) *cobra.Command {
 	var unique bool
+	var extensions []string
 	cmd := &cobra.Command{
-		Use: "update [NAME]", Short: "Change what a product demands of its firmware", Args: cobra.MaximumNArgs(1),
-		Example: "  ganglion product update thermostat --unique-versions=false",
+		Use: "update [NAME]", Short: "Change what a product demands of its firmware and what its devices run", Args: cobra.MaximumNArgs(1),
+		Example: "  ganglion product update thermostat --unique-versions=false\n  ganglion product update thermostat --extensions health,logging",
 	}
 	cmd.Flags().BoolVar(&unique, "unique-versions", true, "one firmware for each version, platform and architecture")
+	cmd.Flags().StringSliceVar(&extensions, "extensions", nil, "all extensions that are on: health, geo, local_shell, logging, network_identity; --extensions= switches all off")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !cmd.Flags().Changed("unique-versions") {
+		var in rest.ProductChange
+		if cmd.Flags().Changed("unique-versions") {
+			in.RequireUniqueFirmwareVersion = &unique
+		}
+		if cmd.Flags().Changed("extensions") {
+			in.Extensions = &extensions
+		}
+		if in == (rest.ProductChange{}) {
 			return usage(cmd, errors.New("nothing to change"))
 		}
 		p, err := inv.namedProduct(cmd.Context(), args)
@@ -79,7 +89,7 @@ func productUpdateCommand(inv *invocation) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		product, err := c.ChangeProduct(cmd.Context(), p.Org, p.Product, rest.ProductChange{RequireUniqueFirmwareVersion: &unique})
+		product, err := c.ChangeProduct(cmd.Context(), p.Org, p.Product, in)
 		if err != nil {
 			return inv.explain(cmd.Context(), err, inv.about(p, "", ""))
 		}

@@ -112,6 +112,8 @@ type call struct {
 	query  url.Values
 	in     any // body as JSON; nil: none
 	out    any // where the answer goes; nil: it is thrown away
+
+	patience time.Duration // for the answer; 0: answerTimeout
 }
 
 func (c *Client) do(ctx context.Context, k call) error {
@@ -146,7 +148,11 @@ func (c *Client) do(ctx context.Context, k call) error {
 // try sends a request once. After an error it also says how long the server
 // asked to wait.
 func (c *Client) try(ctx context.Context, k call, address string, body []byte) (after time.Duration, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
+	patience := k.patience
+	if patience == 0 {
+		patience = answerTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
 	defer cancel()
 	var reader io.Reader
 	if k.in != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // SignIn makes a token for somebody with a password.
@@ -223,6 +224,17 @@ func (p *ProductClient) DeleteDevice(ctx context.Context, identifier string) err
 // DeviceCommand asks a device to reboot, reconnect or identify itself.
 func (p *ProductClient) DeviceCommand(ctx context.Context, identifier, command string) error {
 	return p.c.send(ctx, http.MethodPost, nil, p.path("devices", identifier, command)...)
+}
+
+// RunScript has a connected device run a script and waits for the result,
+// timeout long; 0: as long as the server does by itself.
+func (p *ProductClient) RunScript(ctx context.Context, identifier, text string, timeout time.Duration) (ScriptResult, error) {
+	in := Script{Text: text, Timeout: int((timeout + time.Second - 1) / time.Second)}
+	var answer Data[ScriptResult]
+	err := p.c.do(ctx, call{
+		method: http.MethodPost, path: p.path("devices", identifier, "run-script"), in: in, out: &answer, patience: max(timeout, answerTimeout) + answerTimeout,
+	})
+	return answer.Data, err
 }
 
 // Upgrade pushes a firmware to one device.

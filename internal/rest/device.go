@@ -53,6 +53,8 @@ type Device struct {
 	ConnectionEstablised *time.Time        `json:"connection_established_at"`
 	FirstSeenAt          *time.Time        `json:"first_seen_at"`
 	Attempt              *UpdateAttempt    `json:"attempt" doc:"The open update attempt."`
+	ExtensionsOff        []string          `json:"extensions_off" doc:"Off for this device although its product has them on."`
+	ConnectingCode       string            `json:"connecting_code,omitempty" doc:"Run by the device whenever it connects, after its group's."`
 }
 
 // NewDevice makes a device known before it connects.
@@ -64,9 +66,11 @@ type NewDevice struct {
 
 // DeviceChange changes a device; absent fields stay.
 type DeviceChange struct {
-	Description    *string `json:"description,omitempty"`
-	Tags           *Tags   `json:"tags,omitempty"`
-	UpdatesEnabled *bool   `json:"updates_enabled,omitempty"`
+	Description    *string   `json:"description,omitempty"`
+	Tags           *Tags     `json:"tags,omitempty"`
+	UpdatesEnabled *bool     `json:"updates_enabled,omitempty"`
+	ExtensionsOff  *[]string `json:"extensions_off,omitempty" doc:"All that are to be off although the product has them on."`
+	ConnectingCode *string   `json:"connecting_code,omitempty" doc:"Run by the device whenever it connects, after its group's."`
 }
 
 // Upgrade pushes a firmware to one device.
@@ -107,4 +111,18 @@ type UpdateAttempt struct {
 	OfferedAt     *time.Time `json:"offered_at"`
 	FinishedAt    *time.Time `json:"finished_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
+}
+
+// Script is what a device is to run.
+type Script struct {
+	Text    string `json:"text" doc:"In the language of the device's console."`
+	Timeout int    `json:"timeout_seconds,omitempty" doc:"How long to wait; 30 if it is left out, at most 300."`
+}
+
+// ScriptResult is what came of it.
+type ScriptResult struct {
+	Output string `json:"output" doc:"What it printed, and what it returned on a line of its own."`
+	Return string `json:"return,omitempty"`
+	Result string `json:"result,omitempty" doc:"completed or error; absent from devices that do not tell."`
+	Reason string `json:"reason,omitempty" doc:"Why, of an error."`
 }

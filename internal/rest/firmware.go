@@ -65,6 +65,7 @@ type DeploymentGroup struct {
 	FailureWindow     int             `json:"device_failure_window_seconds"`
 	Penalty           int             `json:"penalty_seconds"`
 	HoldTime          int             `json:"hold_time_seconds"`
+	ConnectingCode    string          `json:"connecting_code,omitempty" doc:"Run by its devices whenever they connect."`
 	Revision          int64           `json:"revision"`
 	Counts            *GroupCounts    `json:"counts,omitempty" doc:"How far the rollout is; only when one group is asked for."`
 }
@@ -106,6 +107,7 @@ type DeploymentGroupChange struct {
 	FailureWindow     *int        `json:"device_failure_window_seconds,omitempty"`
 	Penalty           *int        `json:"penalty_seconds,omitempty"`
 	HoldTime          *int        `json:"hold_time_seconds,omitempty"`
+	ConnectingCode    *string     `json:"connecting_code,omitempty" doc:"Run by its devices whenever they connect."`
 	Revision          int64       `json:"revision,omitempty" doc:"The revision the change is made to; 0 overwrites."`
 }
 

@@ -106,6 +106,7 @@ type Product struct {
 	Name                         string   `json:"name"`
 	RequireUniqueFirmwareVersion bool     `json:"require_unique_firmware_version"`
 	AllowedUpdateTools           []string `json:"allowed_update_tools"`
+	Extensions                   []string `json:"extensions" doc:"Switched on for its devices: health, geo, local_shell, logging, network_identity."`
 	AllowUnsignedESPIDFFirmware  bool     `json:"allow_unsigned_esp_idf_firmware"`
 	QuarantineClones             bool     `json:"quarantine_clones"`
 	ApproveDevices               bool     `json:"approve_devices"`
@@ -115,9 +116,10 @@ type Product struct {
 
 // ProductChange changes a product; absent fields stay.
 type ProductChange struct {
-	RequireUniqueFirmwareVersion *bool `json:"require_unique_firmware_version,omitempty"`
-	QuarantineClones             *bool `json:"quarantine_clones,omitempty" doc:"Lock a device out when two units share its identity."`
-	ApproveDevices               *bool `json:"approve_devices,omitempty" doc:"Devices that register themselves with a shared secret wait for approval."`
+	RequireUniqueFirmwareVersion *bool     `json:"require_unique_firmware_version,omitempty"`
+	QuarantineClones             *bool     `json:"quarantine_clones,omitempty" doc:"Lock a device out when two units share its identity."`
+	ApproveDevices               *bool     `json:"approve_devices,omitempty" doc:"Devices that register themselves with a shared secret wait for approval."`
+	Extensions                   *[]string `json:"extensions,omitempty" doc:"All that are to be on."`
 }
 
 // SharedSecret lets devices of a product sign in.
