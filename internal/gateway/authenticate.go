@@ -9,11 +9,24 @@ import (
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/control"
 	"github.com/ganglion-iot/ganglion/nh1"
 )
 
 // errNoCredentials refuses a device that shows nothing at all.
 var errNoCredentials error = fleet.Errorf(fleet.Unauthorized, "%s", reasonNoCredentials)
+
+// refusalReason is what a device may be told about why it was refused; "": nothing.
+func refusalReason(err error) string {
+	var refused *control.Refused
+	switch {
+	case errors.Is(err, errNoCredentials):
+		return reasonNoCredentials
+	case errors.As(err, &refused):
+		return refused.Reason
+	}
+	return ""
+}
 
 // authenticate finds out which device asks. A certificate, where there is one,
 // decides alone. The error's kind is Unauthorized for a device that is not
@@ -24,6 +37,9 @@ func (g *Gateway) authenticate(r *http.Request, address string, certificates boo
 	if !mutual {
 		if credentials, err = sharedSecret(r.Header); err != nil {
 			return d, err
+		}
+		if ok, wait := g.keys.Allow(credentials.Key, g.clock.Now()); !ok {
+			return d, &fleet.Error{Kind: fleet.RateLimited, Message: "too many devices with one key", Wait: wait}
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.admission.timeout)

@@ -51,6 +51,11 @@ type Options struct {
 	// may be behind one address. 0: 500 and 10,000.
 	AddressRate, AddressBurst int
 
+	// KeyRate and KeyBurst limit upgrades with one shared secret's key, before
+	// its signature is checked: so many per second, and so many at once. A whole
+	// product may share a key. 0: 1,000 and 20,000.
+	KeyRate, KeyBurst int
+
 	// DeviceRate and DeviceBurst limit the connections of one device: so many
 	// per minute, and so many at once. Two devices that share one identity take
 	// the connection from each other for ever. 0: 30 and 60.
@@ -93,6 +98,7 @@ const defaultRedirect = "https://github.com/ganglion-iot/ganglion"
 const (
 	limiterAddresses = 100_000
 	limiterDevices   = 100_000
+	limiterKeys      = 10_000
 	maxFlushers      = 512              // goroutines that write to devices
 	endTimeout       = 10 * time.Second // for the last devices and the last write
 )
@@ -111,6 +117,8 @@ type Gateway struct {
 	redirect string
 
 	addresses *auth.Limiter
+	keys      *auth.Limiter // of shared secrets
+	clones    *clones
 	devices   *auth.Limiter // by id
 	admission *admission
 	offers    Offers
@@ -143,6 +151,8 @@ func New(o Options) *Gateway {
 		log: o.Logger, clock: o.Clock, redirect: or(o.Redirect, defaultRedirect),
 		addresses: auth.NewLimiter(or(o.AddressRate, 500), time.Second, or(o.AddressBurst, 10_000), limiterAddresses),
 		admission: newAdmission(or(o.Authentications, 16*runtime.GOMAXPROCS(0)), or(o.WaitingAuthentications, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
+		keys:      auth.NewLimiter(or(o.KeyRate, 1000), time.Second, or(o.KeyBurst, 20_000), limiterKeys),
+		clones:    newClones(),
 		devices:   auth.NewLimiter(or(o.DeviceRate, 30), time.Minute, or(o.DeviceBurst, 60), limiterDevices),
 		offers:    o.Offers,
 		polls:     newAdmission(or(o.Polls, 256), or(o.WaitingPolls, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
@@ -192,6 +202,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	work.Go(func() { g.telemetry.run(ctx) })
 	work.Go(func() { g.leaseLoop(ctx) })
 	work.Go(func() { g.sweepLoop(ctx) })
+	work.Go(func() { g.noteLoop(ctx) })
 	work.Go(func() { g.followChanges(ctx) })
 	<-ctx.Done()
 	stop()
@@ -212,7 +223,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	for range maxFlushers {
 		<-g.flushers
 	}
-	if err := errors.Join(g.writer.flush(last), g.telemetry.flush(last)); err != nil {
+	if err := errors.Join(g.writer.flush(last), g.telemetry.flush(last), g.control.WriteDeviceNotes(last)); err != nil {
 		return fmt.Errorf("last write of connections and telemetry: %w", err)
 	}
 	return nil

@@ -238,8 +238,15 @@ func (g *Gateway) refusePolling(w http.ResponseWriter, address string, err error
 	case fleet.Unauthorized, fleet.Forbidden, fleet.NotFound, fleet.Invalid, fleet.Conflict:
 		refused = true
 	}
+	if fleet.KindOf(err) == fleet.RateLimited {
+		g.refusePoll(w, http.StatusTooManyRequests, fleet.WaitOf(err))
+		return
+	}
 	if refused {
 		g.log.Info("device refused", "address", address, "error", err)
+		if reason := refusalReason(err); reason != "" {
+			w.Header().Set(reasonHeader, reason)
+		}
 		g.refusePoll(w, http.StatusForbidden, 0)
 		return
 	}

@@ -99,6 +99,7 @@ func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string, seri
 // open makes s the device's session, and ends the one before.
 func (s *session) open() {
 	if before := s.g.registry.add(s); before != nil {
+		s.g.clones.displaced(before, s)
 		before.close(closeAway, "a newer connection of the device took over")
 	}
 	s.g.writer.note(s, note{opened: true, presence: true})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha1" // the WebSocket handshake asks for it; it secures nothing
 	"encoding/base64"
-	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -119,17 +118,17 @@ func (g *Gateway) refuseForNow(w http.ResponseWriter, wait time.Duration) {
 	g.refuseUpgrade(w, http.StatusTooManyRequests, "", "")
 }
 
-// refuseDevice answers a device that did not prove who it is. The log has the
-// reason, the answer mostly not.
+// refuseDevice answers a device that may not connect. The log has the reason;
+// the answer has it for a device that proved that it has a key.
 func (g *Gateway) refuseDevice(w http.ResponseWriter, address string, err error) {
 	switch fleet.KindOf(err) {
 	case fleet.Unauthorized, fleet.Forbidden, fleet.NotFound, fleet.Invalid, fleet.Conflict:
 		g.log.Info("device refused", "address", address, "error", err)
-		if errors.Is(err, errNoCredentials) {
-			g.refuseUpgrade(w, http.StatusUnauthorized, reasonNoCredentials, reasonNoCredentials)
-			return
-		}
-		g.refuseUpgrade(w, http.StatusUnauthorized, "", "")
+		reason := refusalReason(err)
+		g.refuseUpgrade(w, http.StatusUnauthorized, reason, reason)
+	case fleet.RateLimited:
+		g.log.Warn("device refused for now", "address", address, "error", err)
+		g.refuseForNow(w, fleet.WaitOf(err))
 	default:
 		g.log.Warn("device could not be authenticated", "address", address, "error", err)
 		g.refuseUpgrade(w, http.StatusServiceUnavailable, reasonUnreachable, "")

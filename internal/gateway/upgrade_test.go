@@ -93,6 +93,25 @@ func TestAnswersToUpgrades(t *testing.T) {
 		{"no signature", "GET", socket, signed(without(nh1.HeaderSignature)), 401, "", ""},
 		{"no key", "GET", socket, signed(without(nh1.HeaderKey)), 401, "", ""},
 		{"no time", "GET", socket, signed(without(nh1.HeaderTime)), 503, reasonUnreachable, ""},
+		{"no algorithm", "GET", socket, signed(without(nh1.HeaderAlg)), 401, "", ""},
+		{"an empty signature", "GET", socket, signed(with(nh1.HeaderSignature, "")), 401, "", ""},
+		{"a signature that is none", "GET", socket, signed(with(nh1.HeaderSignature, "a.b.c")), 401, "", ""},
+		{"a signature cut off", "GET", socket, signed(func(h http.Header) { h.Set(nh1.HeaderSignature, h.Get(nh1.HeaderSignature)[:60]) }), 401, "", ""},
+		{"a signature changed", "GET", socket, signed(func(h http.Header) {
+			v := []byte(h.Get(nh1.HeaderSignature))
+			v[len(v)-2] = "AB"[(v[len(v)-2]&1)^1]
+			h.Set(nh1.HeaderSignature, string(v))
+		}), 401, "", ""},
+		{"two keys", "GET", socket, signed(func(h http.Header) { h[nh1.HeaderKey] = append(h[nh1.HeaderKey], h[nh1.HeaderKey]...) }), 401, "", ""},
+		{"a key that is none", "GET", socket, signed(with(nh1.HeaderKey, "nhp_short")), 401, "", ""},
+		{"a time that is no number", "GET", socket, signed(with(nh1.HeaderTime, "now")), 401, "", ""},
+		{"a time with a sign", "GET", socket, signed(func(h http.Header) { h.Set(nh1.HeaderTime, "+"+h.Get(nh1.HeaderTime)) }), 401, "", ""},
+		{"a time with a zero", "GET", socket, signed(func(h http.Header) { h.Set(nh1.HeaderTime, "0"+h.Get(nh1.HeaderTime)) }), 401, "", ""},
+		{"an unknown digest", "GET", socket, signed(with(nh1.HeaderAlg, "NH1-HMAC-md5-1000-32")), 401, "", ""},
+		{"another scheme", "GET", socket, signed(with(nh1.HeaderAlg, "NH2-HMAC-sha256-1000-32")), 401, "", ""},
+		{"three parts of an algorithm", "GET", socket, signed(with(nh1.HeaderAlg, "NH1-HMAC-sha256-1000")), 401, "", ""},
+		{"no iterations", "GET", socket, signed(with(nh1.HeaderAlg, "NH1-HMAC-sha256-0-32")), 401, "", ""},
+		{"the digest in capitals, signed otherwise", "GET", socket, signed(with(nh1.HeaderAlg, "NH1-HMAC-SHA256-1000-32")), 401, "", ""},
 		{"another time", "GET", socket, signed(with(nh1.HeaderTime, "1700000000")), 401, "", ""},
 		{"an unknown key", "GET", socket, signed(with(nh1.HeaderKey, nh1.ProductKeyPrefix+strings.Repeat("A", 43))), 401, "", ""},
 		{"too many iterations", "GET", socket, signed(with(nh1.HeaderAlg, "NH1-HMAC-sha256-10000000-32")), 401, "", ""},
@@ -136,16 +155,26 @@ func TestTimesOfSignatures(t *testing.T) {
 		{"a clock that is far ahead", 40 * time.Second, 401},
 	} {
 		h := upgrade(nh1.SignNH1(p.key, p.secret, "sn-3", p.now().Add(tc.offset)))
-		if resp, _ := p.request("GET", "/device-socket/websocket?vsn=2.0.0", h); resp.StatusCode != tc.status {
+		resp, _ := p.request("GET", "/device-socket/websocket?vsn=2.0.0", h)
+		if resp.StatusCode != tc.status {
 			t.Errorf("%s: %d, want %d", tc.name, resp.StatusCode, tc.status)
+		}
+		// Who has signed is told about its clock.
+		if told := strings.Contains(resp.Header.Get(reasonHeader), "check the clock"); told != (tc.status == 401) {
+			t.Errorf("%s: told %q", tc.name, resp.Header.Get(reasonHeader))
+		}
+		if resp.StatusCode == 401 && resp.Header.Get("Date") == "" {
+			t.Errorf("%s: no date", tc.name)
 		}
 		if resp, _ := p.request("GET", "/device-socket/websocket?vsn=2.0.0", h); resp.StatusCode != 401 {
 			t.Errorf("%s, replayed: %d, want 401", tc.name, resp.StatusCode)
 		}
 	}
-	h := upgrade(nh1.SignNH1(p.key, "another"+p.secret[7:], "sn-3", p.now()))
-	if resp, _ := p.request("GET", "/device-socket/websocket?vsn=2.0.0", h); resp.StatusCode != 401 {
-		t.Errorf("wrong secret: %d, want 401", resp.StatusCode)
+	for _, offset := range []time.Duration{0, -time.Hour, time.Hour} {
+		h := upgrade(nh1.SignNH1(p.key, "another"+p.secret[7:], "sn-3", p.now().Add(offset)))
+		if resp, body := p.request("GET", "/device-socket/websocket?vsn=2.0.0", h); resp.StatusCode != 401 || body != "" || resp.Header.Get(reasonHeader) != "" {
+			t.Errorf("wrong secret, off by %s: %d %q, want an empty 401", offset, resp.StatusCode, body)
+		}
 	}
 }
 
@@ -194,7 +223,8 @@ func TestMutualTLS(t *testing.T) {
 
 	// A certificate that is not registered is refused, whatever else is shown.
 	resp, body := p.request("GET", "/socket/websocket?vsn=2.0.0", upgrade(p.headers("sn-7")), other.TLS())
-	if resp.StatusCode != 401 || body != "" || resp.Header.Get(reasonHeader) != "" {
+	const reason = "the issuer of the certificate is unknown here: register the signer's certificate with the organisation"
+	if resp.StatusCode != 401 || body != reason || resp.Header.Get(reasonHeader) != reason {
 		t.Errorf("unknown certificate: %d %q", resp.StatusCode, body)
 	}
 }
@@ -207,6 +237,25 @@ func TestTheWebListenerTakesSharedSecrets(t *testing.T) {
 	}
 	if resp, body := p.ask("GET", url, upgrade(nil)); resp.StatusCode != 401 || body != reasonNoCredentials {
 		t.Errorf("nothing: %d %q", resp.StatusCode, body)
+	}
+}
+
+func TestTooManyWithOneKey(t *testing.T) {
+	p := start(t, func(o *Options) { o.KeyRate, o.KeyBurst = 1, 2 })
+	const socket = "/socket/websocket?vsn=2.0.0"
+	forged := func() http.Header { // which costs no check of a signature
+		return upgrade(nh1.SignNH1(p.key, "another"+p.secret[7:], "sn-1", p.now()))
+	}
+	for _, want := range []int{401, 401, 429} {
+		resp, _ := p.request("GET", socket, forged())
+		if resp.StatusCode != want || (want == 429) != (resp.Header.Get("Retry-After") != "") {
+			t.Errorf("status %d, Retry-After %q; want %d", resp.StatusCode, resp.Header.Get("Retry-After"), want)
+		}
+	}
+	other, err := p.control.CreateSharedSecret(t.Context(), p.scope, "thermostat", "")
+	must(t, err)
+	if resp, _ := p.request("GET", socket, upgrade(nh1.SignNH1(other.Key, other.Secret, "sn-1", p.now()))); resp.StatusCode != 101 {
+		t.Errorf("another key: %d", resp.StatusCode)
 	}
 }
 
