@@ -56,7 +56,7 @@ type Config struct {
 		Proxy          string     `toml:"proxy"`
 		Compression    bool       `toml:"compression"`
 		Serializer     serializer `toml:"serializer"`
-		ValidateWithin duration   `toml:"validate_within"`
+		ValidateWithin limit      `toml:"validate_within"`
 	} `toml:"connection"`
 
 	Firmware struct {

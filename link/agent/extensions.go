@@ -23,8 +23,8 @@ type Program struct {
 // Console is the terminal of the device's own program.
 type Console struct {
 	Program
-	Idle    duration `toml:"idle"`
-	DataDir string   `toml:"data_dir"`
+	Idle    limit  `toml:"idle"`
+	DataDir string `toml:"data_dir"`
 }
 
 // Shell is the terminal of the system.

@@ -89,6 +89,9 @@ func TestSettings(t *testing.T) {
 				c := o.Console
 				return c != nil && c.Command[0] == "iex" && c.Dir == "/srv" && c.Env[0] == "A=b" && c.Idle == time.Minute && c.DataDir == "/data/up"
 			}},
+		{"no end", "[connection]\nvalidate_within = \"never\"\n[console]\nenabled = true\nidle = \"never\"\n", func(_ Config, o link.Options) bool {
+			return o.ValidateWithin < 0 && o.Console.Idle < 0
+		}},
 		{"console off", "[console]\ncommand = [\"iex\"]\n", func(_ Config, o link.Options) bool { return o.Console == nil }},
 		{"shell", "[shell]\nenabled = true\ncommand = [\"ash\"]\n", func(_ Config, o link.Options) bool {
 			s, ok := extension[*link.LocalShell](o)

@@ -21,6 +21,22 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// limit is a duration that may be "never", which reads as -1.
+type limit struct{ time.Duration }
+
+func (l *limit) UnmarshalText(text []byte) error {
+	if string(text) == "never" {
+		l.Duration = -1
+		return nil
+	}
+	var d duration
+	if err := d.UnmarshalText(text); err != nil {
+		return err
+	}
+	l.Duration = d.Duration
+	return nil
+}
+
 // serializer reads the name of an encoding out of TOML.
 type serializer struct{ phx.Serializer }
 
