@@ -148,6 +148,28 @@ func calls() map[string]call {
 		"DismissNotifications": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
 			return pick(h.DismissNotifications(c, s, p, nil))
 		}},
+		"DeviceHealth": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick(h.DeviceHealth(c, s, p, d)) }},
+		"DeviceMetrics": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) {
+			return pick(h.DeviceMetrics(c, s, p, d, fleet.MetricFilter{}))
+		}},
+		"ListAlarms": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick3(h.ListAlarms(c, s, p, d, fleet.AlarmFilter{})) }},
+		"ListDeviceLogs": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) {
+			return pick3(h.ListDeviceLogs(c, s, p, d, fleet.LogFilter{}))
+		}},
+		"ListConnections": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) {
+			return pick3(h.ListConnections(c, s, p, d, fleet.Page{}))
+		}},
+		"DeviceLocation":        {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick(h.DeviceLocation(c, s, p, d)) }},
+		"ListNetworkIdentities": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick(h.ListNetworkIdentities(c, s, p, d)) }},
+		"RecordNetworkIdentity": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return pick(h.RecordNetworkIdentity(c, s, p, d, fleet.NetworkIdentity{Service: "netbird", Identifier: "alpha-netbird"}))
+		}},
+		"RemoveNetworkIdentity": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return none(h.RemoveNetworkIdentity(c, s, p, d, h.identity))
+		}},
+		"SetHealthThresholds": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return pick(h.SetHealthThresholds(c, s, p, []fleet.HealthThreshold{{Metric: "cpu_temp", Warning: 1, Unhealthy: 2}}))
+		}},
 		"ClearPenalty":  {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return pick(h.ClearPenalty(c, s, p, d)) }},
 		"RequestHealth": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return none(h.RequestHealth(c, s, p, d)) }},
 		"RunScript":     {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return runScript(h, c, s, p, d) }},

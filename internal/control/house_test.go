@@ -50,6 +50,7 @@ type house struct {
 	firmware [3]fleet.Firmware // 0: unused; 1: of the group; 2: unused, same bytes as nobody's
 	group    fleet.DeploymentGroup
 	device   fleet.Device
+	identity int64 // a network identity of the device
 	token    fleet.Token
 	loner    fleet.User // in no org
 	archive  []byte     // a firmware to publish, where a test needs one
@@ -174,6 +175,11 @@ func (h *house) fill(t *testing.T) {
 		if err := errors.Join(tx.CreateDevice(s, &pending), tx.SaveNotification(s, &note)); err != nil {
 			return err
 		}
+		name := fleet.NetworkIdentity{OrgID: h.a.org.ID, ProductID: h.product.ID, DeviceID: h.device.ID, Service: "iroh", Identifier: "alpha-key", Instance: "default", Details: "{}"}
+		if err := tx.CreateNetworkIdentity(s, &name); err != nil {
+			return err
+		}
+		h.identity = name.ID
 		return h.trust(tx, s)
 	})
 	// A secret, made as people make them.
