@@ -240,7 +240,9 @@ func (a *agent) run(ctx context.Context, o link.Options) (err error) {
 	if files != nil {
 		beside.Go(func() { files.watch(inner) })
 	}
-	beside.Go(func() { a.connectOnSignal(inner) })
+	orders, stopOrders := connectOrders()
+	defer stopOrders()
+	beside.Go(func() { a.connectOnOrder(inner, orders) })
 	a.manager.tell("READY=1\nSTATUS=connecting")
 	told := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -252,6 +254,17 @@ func (a *agent) run(ctx context.Context, o link.Options) (err error) {
 		<-told
 	}
 	return err
+}
+
+func (a *agent) connectOnOrder(ctx context.Context, orders <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-orders:
+			a.link.Connect()
+		}
+	}
 }
 
 func (a *agent) watchAlarms(ctx context.Context, alarms *link.Alarms, files *alarmFiles) {

@@ -3,24 +3,15 @@
 package agent
 
 import (
-	"context"
 	"os"
 	"os/signal"
 	"syscall"
 )
 
-// connectOnSignal connects at once on SIGUSR1: for connection.connect = false,
-// and for a network that just came up.
-func (a *agent) connectOnSignal(ctx context.Context) {
-	ordered := make(chan os.Signal, 1)
-	signal.Notify(ordered, syscall.SIGUSR1)
-	defer signal.Stop(ordered)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ordered:
-			a.link.Connect()
-		}
-	}
+// connectOrders catches SIGUSR1, which orders to connect at once: for
+// connection.connect = false, and for a network that just came up.
+func connectOrders() (orders chan os.Signal, stop func()) {
+	orders = make(chan os.Signal, 1)
+	signal.Notify(orders, syscall.SIGUSR1)
+	return orders, func() { signal.Stop(orders) }
 }

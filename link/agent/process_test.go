@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,5 +144,99 @@ func TestAgentStopsBySignal(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("still running")
+	}
+}
+
+// wait reads lines until each of the texts was in one of them.
+func wait(t *testing.T, lines <-chan string, texts ...string) {
+	t.Helper()
+	end := time.After(20 * time.Second)
+	for len(texts) > 0 {
+		select {
+		case got := <-lines:
+			texts = slices.DeleteFunc(texts, func(text string) bool { return strings.Contains(got, text) })
+		case <-end:
+			t.Fatalf("nobody said %q", texts)
+		}
+	}
+}
+
+// pipe is a named pipe and the lines that are written to it.
+func pipe(t *testing.T, name string) <-chan string {
+	t.Helper()
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Opened for both, it does not wait for a writer and does not end.
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	lines := make(chan string, 256)
+	go func() {
+		for scan := bufio.NewScanner(f); scan.Scan(); {
+			lines <- scan.Text()
+		}
+	}()
+	return lines
+}
+
+// TestScriptsDecideInAProcess runs the program with scripts as hooks: one puts
+// an offer off, one keeps a diary, and one alarm is set by a file.
+func TestScriptsDecideInAProcess(t *testing.T) {
+	p := newPlace(t)
+	orders := make(chan string, 1)
+	orders <- `[null,null,"device","update",{"update_available":true,"firmware_url":"http://127.0.0.1:1/f","firmware_meta":{"uuid":"u-9","version":"9.9.9","product":"p","platform":"x","architecture":"y"}}]`
+	close(orders)
+	url, said := server(t, orders)
+	script := func(name, text string) string {
+		file := p.write(t, name, "#!/bin/sh\n"+text+"\n")
+		if err := os.Chmod(file, 0o700); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+		return file
+	}
+	decide := script("decide", `echo "75 $GANGLION_FIRMWARE_VERSION after $GANGLION_RUNNING_UUID"; exit 11`)
+	told := pipe(t, filepath.Join(p.dir, "diary"))
+	diary := script("tell", `echo "$GANGLION_EVENT $GANGLION_ALARM" >>`+p.dir+`/diary`)
+	config := p.write(t, "link.toml", strings.NewReplacer("devices.example.com", url, "/dev/mmcblk0", unproven(t, p.dir)).Replace(minimal)+fmt.Sprintf(`
+[connection]
+connect = false
+[alarms]
+dir = %q
+[hooks]
+update_available = [%q]
+connected = [%[3]q]
+firmware_validated = [%[3]q]
+alarm_set = [%[3]q]
+alarm_cleared = [%[3]q]
+`, filepath.Join(p.dir, "alarms"), decide, diary))
+	conn, socket := listen(t, "")
+	cmd := process(t, []string{"NOTIFY_SOCKET=" + socket}, "--config", config)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	if got := heard(t, conn); !strings.HasPrefix(got, "READY=1") {
+		t.Errorf("heard %q", got)
+	}
+	select {
+	case got := <-said:
+		t.Errorf("without an order to connect the device said %s", got)
+	default:
+	}
+	if err := cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, said, `{"delay_for":75,"reason":"9.9.9 after 0b6cf1a4-2f0c-5d0e-9a55-7d1b6a0f3c11","status":"rescheduled"}`, "firmware_validated")
+	wait(t, told, "alarm_set NervesHubLink.Disconnected", "alarm_cleared NervesHubLink.Disconnected", "connected ", "firmware_validated ")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, stderr.String())
 	}
 }
