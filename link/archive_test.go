@@ -155,18 +155,18 @@ func TestArchives(t *testing.T) {
 		expect(t, l, "ready one.fw", "one.fw two.fw", 2)
 	})
 	run("there from an earlier run", files, nil, func(t *testing.T, l *library) {
-		place(t, l, "one.fw", one.data)
+		putArchive(t, l, "one.fw", one.data)
 		l.offer(archiveEvent(one, "http://files/one.fw"))
 		expect(t, l, "ready one.fw", "one.fw", 0)
 	})
 	run("another of the same name is there", files, nil, func(t *testing.T, l *library) {
-		place(t, l, "one.fw", two.data)
+		putArchive(t, l, "one.fw", two.data)
 		l.offer(archiveEvent(one, "http://files/one.fw"))
 		expect(t, l, "asked http://files/one.fw, ready one.fw", "one.fw", 1)
 	})
 	run("half there", files, nil, func(t *testing.T, l *library) {
-		place(t, l, "one.fw.download", one.data[:1000])
-		place(t, l, "two.fw.download", one.data[:1000])
+		putArchive(t, l, "one.fw.download", one.data[:1000])
+		putArchive(t, l, "two.fw.download", one.data[:1000])
 		l.offer(archiveEvent(one, "http://files/one.fw"))
 		expect(t, l, "asked http://files/one.fw, ready one.fw", "one.fw", 1)
 		if got := l.net.seen()[0].Header.Get("Range"); got != "bytes=1000-" {
@@ -174,7 +174,7 @@ func TestArchives(t *testing.T) {
 		}
 	})
 	run("half there and damaged", files, nil, func(t *testing.T, l *library) {
-		place(t, l, "one.fw.download", make([]byte, 1000))
+		putArchive(t, l, "one.fw.download", make([]byte, 1000))
 		l.offer(archiveEvent(one, "http://files/one.fw"))
 		expect(t, l, "asked http://files/one.fw, ready one.fw", "one.fw", 2)
 	})
@@ -290,8 +290,8 @@ func TestArchives(t *testing.T) {
 	})
 }
 
-// place puts a file into the directory of archives.
-func place(t *testing.T, l *library, name string, data []byte) {
+// putArchive puts a file into the directory of archives.
+func putArchive(t *testing.T, l *library, name string, data []byte) {
 	t.Helper()
 	if err := errors.Join(os.MkdirAll(l.dir, 0o700), os.WriteFile(filepath.Join(l.dir, name), data, 0o600)); err != nil {
 		t.Fatal(err)

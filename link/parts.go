@@ -288,7 +288,10 @@ func (p *parts) begin(i int, resume bool) (*partFile, error) {
 		return &partFile{}, ofCache(err)
 	}
 	f.File = file
-	if f.at, err = io.Copy(f.sum, file); err != nil {
+	if !resume {
+		return f, nil
+	}
+	if f.at, err = io.Copy(f.sum, io.LimitReader(file, p.length(i))); err != nil {
 		return f, ofCache(err)
 	}
 	p.count(f.at)

@@ -41,7 +41,7 @@ func newParts(t *testing.T, dir string, content []byte, answer answering, change
 	if change != nil {
 		change(&o, &offer)
 	}
-	j := &job{updater: &updater{opts: o, report: &Link{}}, offer: offer}
+	j := &job{updater: &updater{opts: o, report: nobody{}}, offer: offer}
 	return &parts{job: j, dir: dir, size: offer.Size, have: make([]bool, len(offer.Parts)), attempts: make([]int, len(offer.Parts))}, net
 }
 
