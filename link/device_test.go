@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,6 +197,7 @@ type witness struct {
 	failed     chan error
 	rebooted   chan struct{}
 	lost       chan error
+	applied    atomic.Int32
 
 	mu       sync.Mutex
 	messages []string
@@ -230,6 +232,8 @@ func (w *witness) UpdateMessage(_ Update, text string) {
 	defer w.mu.Unlock()
 	w.messages = append(w.messages, text)
 }
+
+func (w *witness) UpdateApplied(Update) { w.applied.Add(1) }
 
 func (w *witness) UpdateFailed(_ Update, err error) { w.failed <- err }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -215,7 +216,7 @@ func noTraces(t *testing.T) {
 	buf := make([]byte, 4<<20)
 	all := string(buf[:runtime.Stack(buf, true)])
 	for _, g := range strings.Split(all, "\n\n") {
-		for _, of := range []string{"link.(*session)", "link.(*Link)", "link.(*updater)", "link.(*download)"} {
+		for _, of := range []string{"link.(*session)", "link.(*Link)", "link.(*updater)", "link.(*download)", "link.(*console)", "link.(*terminal)", "link.(*attachment)", "link.(*Logging)", "link.(*NetworkIdentity)"} {
 			if strings.Contains(g, of) {
 				t.Errorf("still running after Run:\n%s", g)
 			}
@@ -225,9 +226,15 @@ func noTraces(t *testing.T) {
 
 // offer is the update event for a firmware.
 func (r *rig) offer(fw built, url string) string {
+	checksums := []string{}
+	if r.options.Strategy == Parts {
+		for _, sum := range sums(fw.data, int(r.options.Download.part())) {
+			checksums = append(checksums, fmt.Sprintf("%X", sum))
+		}
+	}
 	payload, err := json.Marshal(map[string]any{
 		"update_available": true, "firmware_url": url, "size": fw.size, "checksum": strings.ToUpper(fw.checksum),
-		"partials_checksums": []string{}, "deployment_id": 12,
+		"partials_checksums": checksums, "deployment_id": 12,
 		"firmware_meta": map[string]any{
 			"uuid": fw.uuid, "version": "1.1.0", "product": "thermostat", "platform": "board", "architecture": "arm",
 			"author": nil, "description": "", "vcs_identifier": nil, "misc": nil,

@@ -2,8 +2,10 @@ package link
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,13 +21,10 @@ import (
 )
 
 func TestUpdateFromOfferToRestart(t *testing.T) {
-	for _, cache := range []bool{true, false} {
-		t.Run("cache "+strconv.FormatBool(cache), func(t *testing.T) {
-			r := newRig(t, func(r *rig) {
-				if !cache {
-					r.options.CacheDir = ""
-				}
-			})
+	for _, strategy := range []Strategy{Streaming, Caching, Parts} {
+		t.Run(fmt.Sprintf("strategy %d", strategy), func(t *testing.T) {
+			cache := strategy != Streaming
+			r := newRig(t, func(r *rig) { r.options.Strategy = strategy })
 			next := r.factory.build(t, "1.1.0", nil)
 			files := newFileServer(t, next.data, half(next.data, `"v1"`))
 			c := r.start()
@@ -74,8 +73,11 @@ func TestUpdateFromOfferToRestart(t *testing.T) {
 			if err != nil || running.UUID != next.uuid || running.Validated {
 				t.Errorf("after it %s, validated %v, %v", running.UUID, running.Validated, err)
 			}
-			if left, _ := os.ReadDir(r.options.CacheDir); cache && len(left) > 0 {
+			if left, _ := os.ReadDir(r.options.CacheDir); len(left) > 0 {
 				t.Errorf("the cache keeps %v", left)
+			}
+			if r.client.applied.Load() != 1 {
+				t.Errorf("the client was told %d times that it is written", r.client.applied.Load())
 			}
 			if !slices.Contains(r.client.messages, "writing slot b") {
 				t.Errorf("messages %q", r.client.messages)
@@ -395,8 +397,27 @@ func TestParseOffer(t *testing.T) {
 	}
 }
 
+func TestParseOfferInParts(t *testing.T) {
+	a, b := sha256.Sum256([]byte("a")), sha256.Sum256([]byte("b"))
+	for list, want := range map[string][][sha256.Size]byte{
+		fmt.Sprintf(`["%X","%x"]`, a, b):      {a, b},
+		fmt.Sprintf(`["%X"]`, a):              {a},
+		fmt.Sprintf(`["%X","%x0"]`, a, b):     nil,
+		fmt.Sprintf(`["%X",null]`, a):         nil,
+		fmt.Sprintf(`["%X",7]`, a):            nil,
+		`["` + strings.Repeat("g", 64) + `"]`: nil,
+		`[]`:                                  nil, `null`: nil, `{}`: nil, `"x"`: nil,
+	} {
+		u, err := parseOffer([]byte(`{"firmware_url":"x","firmware_meta":{"uuid":"u"},"partials_checksums":` + list + `}`))
+		if err != nil || !reflect.DeepEqual(u.Parts, want) {
+			t.Errorf("%s: %x, %v", list, u.Parts, err)
+		}
+	}
+}
+
 func FuzzParseOffer(f *testing.F) {
 	for _, s := range []string{
+		`{"firmware_url":"x","firmware_meta":{"uuid":"u"},"partials_checksums":["` + strings.Repeat("aB", 32) + `",null]}`,
 		`{"firmware_url":"http://h/f","size":10,"checksum":"ab","firmware_meta":{"uuid":"u","version":"1","misc":null}}`,
 		`{"update_available":false,"firmware_url":null,"firmware_meta":null}`, `{"firmware_url":"x","firmware_meta":{"uuid":"../x"}}`, `[]`, `{`,
 	} {
