@@ -80,8 +80,7 @@ func newConsole(l *Link) *console {
 	c := &console{l: l, size: defaultSize, base: time.Now(), inbox: make(chan consoleMessage, consoleInbox)}
 	c.up.dir = l.opts.Console.DataDir
 	c.out.send = func(ctx context.Context, text string) error {
-		_, err := l.pushBulk(ctx, phx.TopicConsole, "up", terminalData{text})
-		return err
+		return l.pushBulk(ctx, phx.TopicConsole, "up", terminalData{text})
 	}
 	return c
 }

@@ -238,8 +238,7 @@ func (l *Link) sendFile(ctx context.Context, name string, size int64, r io.Reade
 		return phx.ErrNotJoined
 	}
 	send := func(event string, payload any) error {
-		_, err := s.pushBulk(ctx, phx.TopicConsole, event, payload)
-		return err
+		return s.pushBulk(ctx, phx.TopicConsole, event, payload)
 	}
 	whole := map[string]string{"filename": name}
 	if err := send("file-data/start", whole); err != nil {

@@ -61,7 +61,7 @@ func (r *rig) console() *peerConn {
 func TestConsole(t *testing.T) {
 	r := newRig(t, withConsole(nil))
 	c := r.console()
-	c.silent(r) // nothing runs before somebody comes
+	c.silent() // nothing runs before somebody comes
 	c.event("console", "window_size", map[string]int{"height": 33, "width": 111})
 	c.prints("console", "up", "$ ")
 	c.types("stty size; echo t=$TERM; echo grü\u00df\r")
@@ -85,7 +85,7 @@ func TestConsole(t *testing.T) {
 	c.types("exit 7\r")
 	c.prints("console", "up", "The program ended: exit status 7. Press a key to start it again.")
 	c.types("echo a${X}live\r")
-	c.prints("console", "up", "\nalive")
+	c.prints("console", "up", "alive\r\n")
 }
 
 func TestConsoleSurvivesTheConnection(t *testing.T) {
@@ -119,7 +119,7 @@ func TestConsoleDoesNotStart(t *testing.T) {
 	c := r.console()
 	c.types("x")
 	c.prints("console", "up", "*** The program did not start: ")
-	c.silent(r)
+	c.silent()
 }
 
 // A program that prints without end neither keeps heartbeats from being
@@ -334,7 +334,7 @@ func TestSendFile(t *testing.T) {
 	c := r.connection()
 	c.join()
 	c.accept("console", "{}")
-	c.silent(r)
+	c.silent()
 	sent := make(chan error, 1)
 	go func() { sent <- l.SendFile(ctx, path) }()
 	name, data := c.received()
@@ -353,7 +353,7 @@ func TestSendFile(t *testing.T) {
 			t.Errorf("%s was sent", bad)
 		}
 	}
-	c.silent(r)
+	c.silent()
 }
 
 // TestMain lets the test's own program be what sends a file from the console.

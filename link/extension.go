@@ -329,6 +329,11 @@ func (a *attachment) next() bool {
 	if a.tell {
 		_ = a.x.l.push(phx.TopicExtensions, a.name+":detached", struct{}{}) // lost with the connection
 	}
+	for len(a.inbox) > 0 {
+		if m := <-a.inbox; m.announce && !a.stopping {
+			a.again = true // it failed, and the server asked for it since
+		}
+	}
 	if a.again && a.x.l.life.Err() == nil {
 		a.prepare()
 		return true
@@ -395,6 +400,5 @@ func (a *attachment) tellAttached() bool {
 }
 
 func (a *attachment) push(event string, payload any) error {
-	_, err := a.x.l.pushBulk(a.ctx, phx.TopicExtensions, a.name+":"+event, payload)
-	return err
+	return a.x.l.pushBulk(a.ctx, phx.TopicExtensions, a.name+":"+event, payload)
 }

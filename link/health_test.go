@@ -93,7 +93,9 @@ func TestHealthReportSurvivesFailures(t *testing.T) {
 			"nan":   func(context.Context) (float64, error) { return math.NaN(), nil },
 			"fine":  func(context.Context) (float64, error) { return 1, nil },
 		},
-		Collect:  func(context.Context) (map[string]float64, error) { return map[string]float64{"half": 2}, errors.New("half") },
+		Collect: func(context.Context) (map[string]float64, error) {
+			return map[string]float64{"half": 2}, errors.New("half")
+		},
 		Checks:   map[string]func(context.Context) HealthCheck{"bad": func(context.Context) HealthCheck { panic("on purpose") }},
 		Metadata: func(context.Context) (map[string]string, error) { panic("on purpose") },
 		Alarms:   func() map[string]string { return map[string]string{"mine": "set"} },

@@ -79,21 +79,21 @@ func (l *Logging) ReadJournal(r io.Reader) error {
 		if len(line) <= maxJournalLine {
 			line = append(line, part...)
 		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
-		case err == nil, errors.Is(err, io.EOF):
-			if len(line) <= maxJournalLine {
-				l.entry(line, own)
-			}
-			if err != nil {
-				return nil
-			}
-			if line = line[:0]; cap(line) > 16<<10 {
-				line = nil
-			}
-		default:
+		}
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
 			return err
+		}
+		if len(line) <= maxJournalLine {
+			l.entry(line, own)
+		}
+		if end {
+			return nil
+		}
+		if line = line[:0]; cap(line) > 16<<10 {
+			line = nil
 		}
 	}
 }

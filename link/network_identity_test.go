@@ -104,7 +104,7 @@ func TestNetworkIdentityPolls(t *testing.T) {
 	c.event("device", "extensions:get", struct{}{})
 	c.accept("extensions", `["network_identity"]`)
 	c.push("extensions", "network_identity:attached")
-	c.silent(r)
+	c.silent()
 	for range 2 {
 		c.event("extensions", "network_identity:request", struct{}{})
 		c.push("extensions", "network_identity:report")

@@ -114,7 +114,7 @@ func TestScriptsOverTheWire(t *testing.T) {
 	for _, bad := range []any{5, map[string]any{}, map[string]any{"ref": 7, "text": "x"}, map[string]any{"text": "x", "ref": strings.Repeat("r", 256)}} {
 		c.event("device", "scripts/run", bad)
 	}
-	c.silent(r)
+	c.silent()
 	c.event("device", "scripts/run", map[string]any{"text": strings.Repeat("#", maxScript+1), "ref": "long"})
 	if _, p := c.push("device", "scripts/run"); p["result"] != "error" || p["ref"] != "long" {
 		t.Errorf("answered %v", p)

@@ -243,28 +243,29 @@ func (s *session) push(event string, payload any) error {
 
 // pushBulk sends a message once the server has taken what was sent before, or
 // most of it.
-func (s *session) pushBulk(ctx context.Context, topic, event string, payload any) (ref string, err error) {
+func (s *session) pushBulk(ctx context.Context, topic, event string, payload any) error {
 	body, err := marshal(payload)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := s.limit.WaitN(ctx, min(len(body), bulkWindow)); err != nil {
-		return "", err
+		return err
 	}
 	for {
 		wait, err := s.room(topic)
 		if err != nil {
-			return "", err
+			return err
 		}
 		if wait == nil {
-			return s.send(topic, event, json.RawMessage(body), len(body))
+			_, err := s.send(topic, event, json.RawMessage(body), len(body))
+			return err
 		}
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return ctx.Err()
 		case <-s.ctx.Done():
-			return "", s.ctx.Err()
+			return s.ctx.Err()
 		}
 	}
 }

@@ -34,7 +34,7 @@ func TestLocalShell(t *testing.T) {
 	c.shell("window_size", map[string]int{"rows": 1, "cols": 1})
 	c.shell("kill_shell", struct{}{})
 	c.shell("shell_input", 5)
-	c.silent(r)
+	c.silent()
 	c.shell("request_shell", struct{}{})
 	if _, p := c.push("extensions", "local_shell:request_status"); p["status"] != "started" {
 		t.Errorf("told %v", p)
@@ -66,7 +66,7 @@ func TestLocalShell(t *testing.T) {
 	for _, signal := range []any{99, -1, "x"} {
 		c.shell("kill_shell", map[string]any{"signal": signal})
 	}
-	c.silent(r)
+	c.silent()
 	c.shell("kill_shell", map[string]int{"signal": 9})
 	for {
 		m, p := c.next()

@@ -243,10 +243,10 @@ func (l *Link) push(topic, event string, payload any) error {
 
 // pushBulk is push for what may be much: it waits while the server has not yet
 // taken what was sent before.
-func (l *Link) pushBulk(ctx context.Context, topic, event string, payload any) (ref string, err error) {
+func (l *Link) pushBulk(ctx context.Context, topic, event string, payload any) error {
 	s := l.connection.Load()
 	if s == nil {
-		return "", phx.ErrNotJoined
+		return phx.ErrNotJoined
 	}
 	return s.pushBulk(ctx, topic, event, payload)
 }

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,15 +57,15 @@ func (c *peerConn) push(topic, event string) (phx.Message, map[string]any) {
 	return m, payload
 }
 
-// silent checks that the device has nothing to say up to an answer to identify.
-func (c *peerConn) silent(r *rig) {
+// silent checks that the device has nothing to say: it answers the next
+// question first.
+func (c *peerConn) silent() {
 	c.t.Helper()
-	c.event("device", "identify", struct{}{})
-	await(c.t, "identify", r.client.identified)
-	select {
-	case m := <-c.in:
+	ref := rand.Text()
+	c.event("device", "scripts/run", map[string]string{"text": "true", "ref": ref})
+	if m, p := c.next(); p["ref"] != ref {
 		c.t.Errorf("the device sent %s %s %s", m.Topic, m.Event, m.Payload)
-	default:
+		c.until("scripts/run", ref)
 	}
 }
 
@@ -124,7 +125,7 @@ func TestExtensionsAreJoinedWhenAsked(t *testing.T) {
 	r := newRig(t, withExtensions(a, b))
 	c := r.start()
 	c.join()
-	c.silent(r)
+	c.silent()
 	// Twice before the answer: one join.
 	c.event("device", "extensions:get", struct{}{})
 	c.event("device", "extensions:get", struct{}{})
@@ -132,7 +133,7 @@ func TestExtensionsAreJoinedWhenAsked(t *testing.T) {
 	if params["alpha"] != "0.0.1" || params["beta"] != "0.0.1" || len(params) != 2 {
 		t.Errorf("offers %v", params)
 	}
-	c.silent(r)
+	c.silent()
 	c.answer(m, "ok", `["alpha",7,"gamma"]`)
 	a.called(t, "attach")
 	seen := map[string]string{}
@@ -144,7 +145,7 @@ func TestExtensionsAreJoinedWhenAsked(t *testing.T) {
 		t.Errorf("told %v", seen)
 	}
 	c.event("device", "extensions:get", struct{}{})
-	c.silent(r)
+	c.silent()
 	c.event("extensions", "alpha:location:update", map[string]int{"n": 1})
 	a.called(t, `location:update {"n":1}`)
 	if _, p := c.push("extensions", "alpha:echo"); p["n"] != 1.0 {
@@ -152,7 +153,7 @@ func TestExtensionsAreJoinedWhenAsked(t *testing.T) {
 	}
 	c.event("extensions", "beta:nothing", struct{}{}) // not attached
 	c.event("extensions", "nothing", struct{}{})
-	c.silent(r)
+	c.silent()
 }
 
 func TestExtensionsAttachAndDetach(t *testing.T) {
@@ -185,7 +186,7 @@ func TestExtensionsAttachAndDetach(t *testing.T) {
 			a.called(t, order.call)
 		}
 		if order.message == "" {
-			c.silent(r)
+			c.silent()
 			continue
 		}
 		if m, _ := c.next(); m.Event+" "+string(m.Payload) != order.message {
@@ -208,10 +209,10 @@ func TestDetachReply(t *testing.T) {
 	c.answer(other, "error", `"detach"`)
 	c.answer(m, "ok", `"detach"`)
 	c.answer(m, "error", `{"reason":"detach"}`)
-	c.silent(r)
+	c.silent()
 	c.answer(m, "error", `"detach"`)
 	a.called(t, "detach")
-	c.silent(r)
+	c.silent()
 }
 
 func TestExtensionsSurviveTheConnection(t *testing.T) {
@@ -234,7 +235,7 @@ func TestExtensionsSurviveTheConnection(t *testing.T) {
 	c.accept("extensions", `["alpha"]`)
 	c.push("extensions", "alpha:attached")
 	b.called(t, "detach") // not listed any more
-	c.silent(r)
+	c.silent()
 	select {
 	case call := <-a.calls:
 		t.Errorf("alpha: %s", call)
@@ -271,7 +272,7 @@ func TestTopicsAreJoinedAgain(t *testing.T) {
 	c.push("extensions", "alpha:attached")
 	// Closed: not before the server asks.
 	c.send(fmt.Sprintf(`["%s","%s","extensions","phx_close",{}]`, m.Ref, m.Ref))
-	c.silent(r)
+	c.silent()
 	c.event("device", "extensions:get", struct{}{})
 	c.accept("extensions", `["alpha"]`)
 	c.push("extensions", "alpha:attached")
