@@ -193,6 +193,22 @@ func testBus(t *testing.T, pair func(*testing.T) (near, far *Bus)) {
 		}
 	})
 
+	t.Run("hints about telemetry are told by org", func(t *testing.T) {
+		near, far := pair(t)
+		var in inbox[[]fleet.TelemetryHint]
+		subscribed(t)(far.OnTelemetry(2, in.add))
+		probe(t, &in, func() error { return near.PublishTelemetry([]fleet.TelemetryHint{{OrgID: 2}}) })
+		before := len(in.list())
+		want := fleet.TelemetryHint{OrgID: 2, ProductID: 3, DeviceID: 4, Kinds: []string{fleet.TelemetryLogs}}
+		if err := near.PublishTelemetry([]fleet.TelemetryHint{{OrgID: 1}, want}); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "the hint", func() bool { return len(in.list()) == before+1 })
+		if diff := cmp.Diff([]fleet.TelemetryHint{want}, in.list()[before]); diff != "" {
+			t.Error(diff)
+		}
+	})
+
 	t.Run("a large batch goes in parts and keeps its order", func(t *testing.T) {
 		near, far := pair(t)
 		var in inbox[[]fleet.DeviceReport]
