@@ -223,6 +223,7 @@ func (s *Server) openControl(ctx context.Context) error {
 	s.control = control.New(control.Options{
 		Store: s.store, Blob: s.blob, Bus: s.bus, Keyring: s.keyring, Signer: s.keyring.URLSigner(),
 		Logger: s.log, BaseURL: func() string { return s.baseURL }, KeepMetrics: s.config.KeepMetrics,
+		RequireCAProof: s.config.RequireCAProof,
 	})
 	var err error
 	if s.jobs, err = jobs.New(jobs.Options{

@@ -51,6 +51,8 @@ type Config struct {
 	AdminPassword string `toml:"admin_password" env:"GANGLION_ADMIN_PASSWORD" secret:"true" help:"password of the first admin, 12 characters or more"`
 	AdminOrg      string `toml:"admin_org" env:"GANGLION_ADMIN_ORG" help:"org of the first admin"`
 
+	RequireCAProof bool `toml:"require_ca_proof" env:"GANGLION_REQUIRE_CA_PROOF" help:"take only authorities whose key an org proves to have"`
+
 	OfferTimeout    time.Duration `toml:"offer_timeout" env:"GANGLION_OFFER_TIMEOUT" help:"a device that does not answer an offer for so long frees its slot"`
 	ProgressTimeout time.Duration `toml:"progress_timeout" env:"GANGLION_PROGRESS_TIMEOUT" help:"an update without a sign of life for so long is lost"`
 	RebootTimeout   time.Duration `toml:"reboot_timeout" env:"GANGLION_REBOOT_TIMEOUT" help:"a device that does not come back for so long is lost"`

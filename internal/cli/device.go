@@ -27,7 +27,16 @@ func deviceCommand(inv *invocation) *cobra.Command {
 		deviceOrder(inv, "clear-penalty", "Let a device out of the penalty box", "%s may be updated again", func(ctx context.Context, p *rest.ProductClient, id string) error {
 			return p.ClearPenalty(ctx, id)
 		}),
-		deviceDeleteCommand(inv), deviceCertificateCommand(inv))
+		deviceOrder(inv, "approve", "Let a device in that waits for approval", "%s may connect", func(ctx context.Context, p *rest.ProductClient, id string) error {
+			return p.DeviceCommand(ctx, id, "approve")
+		}),
+		deviceOrder(inv, "reject", "Remove a device that waits for approval, and refuse it from then on", "%s was rejected", func(ctx context.Context, p *rest.ProductClient, id string) error {
+			return p.DeviceCommand(ctx, id, "reject")
+		}),
+		deviceOrder(inv, "admit", "Let a device in, whether it waits or is quarantined", "%s may connect", func(ctx context.Context, p *rest.ProductClient, id string) error {
+			return p.DeviceCommand(ctx, id, "admit")
+		}),
+		deviceQuarantineCommand(inv), deviceDoctorCommand(inv), deviceDeleteCommand(inv), deviceCertificateCommand(inv))
 }
 
 // deviceOrder is a command that asks one thing of one device.

@@ -208,6 +208,10 @@ func updating(d rest.Device) string {
 
 func blocked(d rest.Device) string {
 	switch {
+	case d.Admission == "pending":
+		return "waits for approval"
+	case d.Admission == "quarantined":
+		return "quarantined"
 	case d.UpdatesBlockedUntil != nil && d.UpdatesBlockedUntil.After(time.Now()):
 		return "penalty box until " + d.UpdatesBlockedUntil.Local().Format(time.DateTime)
 	case !d.UpdatesEnabled:

@@ -51,24 +51,27 @@ func productCommand(inv *invocation) *cobra.Command {
 		},
 	}
 	return family("product", "Families of devices that take the same firmware",
-		list, show, productCreateCommand(inv), productUpdateCommand(inv), productDeleteCommand(inv))
+		list, show, productCreateCommand(inv), productUpdateCommand(inv), productRefusalsCommand(inv), productDeleteCommand(inv))
 }
 
 func productProperties(p rest.Product) properties {
 	return properties{
 		{"name", plain(p.Name)}, {"devices", fmt.Sprint(p.DeviceCount)}, {"connected", fmt.Sprint(p.ConnectedCount)},
 		{"one firmware per version", yesNo(p.RequireUniqueFirmwareVersion)}, {"extensions", strings.Join(p.Extensions, ", ")},
+		{"new devices wait for approval", yesNo(p.ApproveDevices)}, {"clones are quarantined", yesNo(p.QuarantineClones)},
 	}
 }
 
 func productUpdateCommand(inv *invocation) *cobra.Command {
-	var unique bool
+	var unique, approve, quarantine bool
 	var extensions []string
 	cmd := &cobra.Command{
 		Use: "update [NAME]", Short: "Change what a product demands of its firmware and what its devices run", Args: cobra.MaximumNArgs(1),
 		Example: "  ganglion product update thermostat --unique-versions=false\n  ganglion product update thermostat --extensions health,logging",
 	}
 	cmd.Flags().BoolVar(&unique, "unique-versions", true, "one firmware for each version, platform and architecture")
+	cmd.Flags().BoolVar(&approve, "approve-devices", true, "devices that register themselves with a shared secret wait for approval")
+	cmd.Flags().BoolVar(&quarantine, "quarantine-clones", true, "lock a device out when two units share its identity")
 	cmd.Flags().StringSliceVar(&extensions, "extensions", nil, "all extensions that are on: health, geo, local_shell, logging, network_identity; --extensions= switches all off")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var in rest.ProductChange
@@ -77,6 +80,12 @@ func productUpdateCommand(inv *invocation) *cobra.Command {
 		}
 		if cmd.Flags().Changed("extensions") {
 			in.Extensions = &extensions
+		}
+		if cmd.Flags().Changed("approve-devices") {
+			in.ApproveDevices = &approve
+		}
+		if cmd.Flags().Changed("quarantine-clones") {
+			in.QuarantineClones = &quarantine
 		}
 		if in == (rest.ProductChange{}) {
 			return usage(cmd, errors.New("nothing to change"))

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ganglion-iot/ganglion/internal/app"
+	"github.com/ganglion-iot/ganglion/internal/pki"
 	"github.com/ganglion-iot/ganglion/internal/simulate"
 )
 
@@ -49,9 +50,20 @@ func TestStories(t *testing.T) {
 			return os.WriteFile(filepath.Join(e.WorkDir, "sign-in"), []byte(storyEmail+"\n"+storyPassword+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "firmware": buildFirmware, "jsonenv": jsonEnv, "until": until,
+			"exits": exits, "firmware": buildFirmware, "jsonenv": jsonEnv, "until": until, "authority": makeAuthority,
 		},
 	})
+}
+
+// makeAuthority makes an authority of a name, as files NAME.pem and
+// NAME-key.pem.
+func makeAuthority(ts *testscript.TestScript, _ bool, args []string) {
+	ca, err := pki.CreateCA(args[0])
+	ts.Check(err)
+	key, err := ca.KeyPEM()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pem"), ca.CertificatePEM(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+"-key.pem"), key, 0o600))
 }
 
 func startServer(t *testing.T) *app.Server {

@@ -296,7 +296,33 @@ func TestSweepsRemoveWhatIsOld(t *testing.T) {
 		if n := events(); n != sweepBatch+10 {
 			t.Errorf("%d events of today are left", n)
 		}
+		notes := func() (n int) {
+			r.update(t, func(tx *store.Tx) error {
+				list, _, err := tx.ListNotifications(s, r.product.ID, fleet.Page{})
+				if err != nil {
+					return err
+				}
+				refused, err := tx.RefusalsOf(s, "d1")
+				n = len(list) + len(refused)
+				return err
+			})
+			return n
+		}
+		r.update(t, func(tx *store.Tx) error {
+			refusal := fleet.Refusal{OrgID: r.org.ID, Identifier: "d1", Code: fleet.RefusedPending, Count: 1, LastAt: r.now}
+			return errors.Join(tx.SaveNotification(s, &fleet.Notification{ProductID: r.product.ID, Title: "t"}), tx.SaveRefusals(system, []fleet.Refusal{refusal}))
+		})
+		work("notifications")
+		work("device_refusals")
+		if n := notes(); n != 2 {
+			t.Errorf("%d notes of today are left", n)
+		}
 		r.now = r.now.Add(DefaultKeepAudit + time.Hour)
+		work("notifications")
+		work("device_refusals")
+		if n := notes(); n != 0 {
+			t.Errorf("%d old notes are left", n)
+		}
 		work("audit_events")
 		if n := events(); n != 0 {
 			t.Errorf("%d old events are left", n)

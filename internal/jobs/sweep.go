@@ -15,6 +15,10 @@ import (
 const (
 	DefaultKeepAudit    = 365 * 24 * time.Hour
 	DefaultKeepAttempts = 180 * 24 * time.Hour
+	// keepNotifications and keepRefusals are how long what was not dismissed
+	// and not repeated is shown.
+	keepNotifications = 90 * 24 * time.Hour
+	keepRefusals      = 30 * 24 * time.Hour
 	// keepStaged is how old an unfinished upload must be to be abandoned.
 	keepStaged = 24 * time.Hour
 	// lateAfter is how long after its upload a firmware that is not ready is
@@ -49,6 +53,8 @@ var allSweeps = []sweep{
 	{"tokens", time.Hour, (*Jobs).sweepTokens},
 	{"audit_events", time.Hour, (*Jobs).sweepAudit},
 	{"update_attempts", time.Hour, (*Jobs).sweepAttempts},
+	{"notifications", time.Hour, (*Jobs).sweepNotifications},
+	{"device_refusals", time.Hour, (*Jobs).sweepRefusals},
 	{"uploads", 6 * time.Hour, (*Jobs).sweepUploads},
 	{"metrics", 30 * time.Minute, (*Jobs).sweepMetrics},
 	{"alarms", time.Hour, (*Jobs).sweepAlarms},
@@ -129,6 +135,19 @@ func (j *Jobs) sweepAudit(ctx context.Context) error {
 func (j *Jobs) sweepAttempts(ctx context.Context) error {
 	before := j.clock.Now().Add(-j.keepAttempts)
 	return j.inBatches(ctx, "update attempts", func(tx *store.Tx) (int, error) { return tx.DeleteUpdateAttemptsBefore(before, sweepBatch) })
+}
+
+// sweepNotifications removes notifications of what has not happened for long.
+func (j *Jobs) sweepNotifications(ctx context.Context) error {
+	before := j.clock.Now().Add(-keepNotifications)
+	return j.inBatches(ctx, "notifications", func(tx *store.Tx) (int, error) { return tx.DeleteNotificationsBefore(before, sweepBatch) })
+}
+
+// sweepRefusals removes refusals of devices that have not been refused for
+// long.
+func (j *Jobs) sweepRefusals(ctx context.Context) error {
+	before := j.clock.Now().Add(-keepRefusals)
+	return j.inBatches(ctx, "refusals of devices", func(tx *store.Tx) (int, error) { return tx.DeleteRefusalsBefore(before, sweepBatch) })
 }
 
 // inBatches removes until there is nothing left, a few rows at a time.
