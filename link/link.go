@@ -34,6 +34,7 @@ type Link struct {
 	lastStage Stage
 	lastPct   int
 	polled    polledOffer
+	booted    *Running // what runs, as last read; nil before
 
 	moved    *url.URL        // where the server is since its last redirect; nil: where Options say
 	kick     chan struct{}   // connect now
@@ -283,12 +284,29 @@ func (l *Link) restart(ctx context.Context) error {
 	return nil
 }
 
+// running is what runs. Once an update was written the slots tell of what will
+// run: until the restart what they told before holds, so that nothing is
+// reported, or marked good, that never ran.
+func (l *Link) running(ctx context.Context) (Running, error) {
+	fresh, err := l.opts.Slots.Running(ctx)
+	if err != nil {
+		return Running{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.booted != nil && (l.written.Load() || fresh.UUID != l.booted.UUID) {
+		return *l.booted, nil
+	}
+	l.booted = &fresh
+	return fresh, nil
+}
+
 // watchProof tells whether the device fell back, and arms the time in which an
 // unproven firmware must be accepted by the server.
 func (l *Link) watchProof(ctx context.Context) {
 	l.unproven = time.NewTimer(time.Hour)
 	l.unproven.Stop()
-	running, err := l.opts.Slots.Running(ctx)
+	running, err := l.running(ctx)
 	if err != nil {
 		return
 	}
@@ -304,7 +322,7 @@ func (l *Link) watchProof(ctx context.Context) {
 // server, so that the boot loader counts the boot and in the end falls back.
 // It comes back when the restart fails.
 func (l *Link) giveUpProof(ctx context.Context) error {
-	running, err := l.opts.Slots.Running(ctx)
+	running, err := l.running(ctx)
 	if err != nil || running.Validated {
 		return nil //nolint:nilerr // unreadable slots are reported by the join; do not reboot for them
 	}
@@ -403,6 +421,9 @@ func (l *Link) joined(ctx context.Context, s *session, running Running) {
 // validate marks the running firmware good, if the Client agrees: the server
 // accepted it.
 func (l *Link) validate(ctx context.Context) bool {
+	if l.written.Load() {
+		return false // the mark would be the other firmware's
+	}
 	if err := l.opts.Client.Validate(ctx); err != nil {
 		l.opts.Logger.Error("the new firmware is not good", "error", err)
 		return false

@@ -111,7 +111,7 @@ func (l *Link) pollPause(asked time.Duration) time.Duration {
 // poll asks once, and begins the update it is offered. An answer proves the
 // running firmware. It returns how long the server asks to wait.
 func (l *Link) poll(ctx context.Context, tag *string) (asked time.Duration, err error) {
-	running, err := l.opts.Slots.Running(ctx)
+	running, err := l.running(ctx)
 	if err != nil {
 		return 0, err
 	}

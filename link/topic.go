@@ -173,7 +173,7 @@ type deviceTopic struct {
 }
 
 func (d *deviceTopic) read(ctx context.Context) error {
-	running, err := d.l.opts.Slots.Running(ctx)
+	running, err := d.l.running(ctx)
 	if err != nil {
 		return err
 	}

@@ -274,6 +274,85 @@ func TestWrittenUpdateInsistsOnTheRestart(t *testing.T) {
 	}
 }
 
+// TestNothingIsMarkedGoodThatNeverRan: between the written update and the
+// restart the device reconnects. It still runs the old firmware, and says so.
+func TestNothingIsMarkedGoodThatNeverRan(t *testing.T) {
+	held, asked := make(chan struct{}), make(chan struct{}, 64)
+	r := newRig(t, func(r *rig) {
+		r.options.Backoff = []time.Duration{time.Millisecond, time.Hour}
+		r.client.reboot = func() error {
+			asked <- struct{}{}
+			select {
+			case <-held:
+				return nil
+			default:
+				return errors.New("busy")
+			}
+		}
+	})
+	next := r.factory.build(t, "1.1.0", nil)
+	files := newFileServer(t, next.data, nil)
+	c := r.start()
+	c.join()
+	c.send(r.offer(next, files.URL))
+	await(t, "the order to restart", asked)
+	c.ws.CloseNow()
+	c = r.connection()
+	if params := c.join(); params["nerves_fw_uuid"] != r.old.uuid || params["currently_downloading_uuid"] != next.uuid {
+		t.Errorf("joined with %v", params)
+	}
+	close(held)
+	c.send(`[null,null,"device","reboot",{}]`)
+	if err := await(t, "the end", r.done); !errors.Is(err, ErrRebooting) {
+		t.Fatalf("Run returned %v", err)
+	}
+	if running, err := r.options.Slots.Running(t.Context()); err != nil || running.UUID != next.uuid || running.Validated {
+		t.Errorf("after it %s, validated %v, %v", running.UUID, running.Validated, err)
+	}
+}
+
+// TestPartsSurviveTheProcess stops a link in the middle of a download in parts;
+// the next one goes on inside the part.
+func TestPartsSurviveTheProcess(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.options.Strategy = Parts })
+	next := r.factory.build(t, "1.1.0", nil)
+	cut := 3*16<<10 + 5000
+	files := newFileServer(t, next.data, func(n int, w http.ResponseWriter, req *http.Request) bool {
+		if n > 0 {
+			return false
+		}
+		w.Header().Set("Content-Length", strconv.FormatInt(next.size, 10))
+		w.Write(next.data[:cut])
+		w.(http.Flusher).Flush()
+		<-req.Context().Done()
+		return true
+	})
+	conn := r.start()
+	conn.join()
+	conn.send(r.offer(next, files.URL))
+	conn.until("fwup_progress", "downloading")
+	r.stop()
+	await(t, "the end", r.done)
+	there, err := os.ReadDir(filepath.Join(r.options.CacheDir, next.uuid))
+	if err != nil || len(there) == 0 {
+		t.Fatalf("kept %v, %v", there, err)
+	}
+	conn = r.start()
+	conn.join()
+	conn.send(r.offer(next, files.URL))
+	if err := await(t, "the end", r.done); !errors.Is(err, ErrRebooting) {
+		t.Fatalf("Run returned %v", err)
+	}
+	requests := files.seen()[1:]
+	var from int
+	if len(requests) == 1 {
+		fmt.Sscanf(requests[0].Header.Get("Range"), "bytes=%d-", &from)
+	}
+	if from == 0 || from > cut || from < (len(there)-1)*16<<10 {
+		t.Errorf("went on from %d with %d parts, over %d requests", from, len(there), len(requests))
+	}
+}
+
 // TestCacheSurvivesTheProcess stops a link in the middle of a download; the
 // next one goes on.
 func TestCacheSurvivesTheProcess(t *testing.T) {
