@@ -336,6 +336,13 @@ func FuzzParseCertificatePEM(f *testing.F) {
 			t.Error("no fingerprint")
 		}
 		_ = DeviceCertificate(cert)
+		_ = Candidates(cert, []*x509.Certificate{cert, cert})
+		if _, err := ProofToken(cert, cert); err == nil {
+			t.Error("a certificate proves itself")
+		}
+		if path, err := Path(cert, cert, []*x509.Certificate{cert}); err == nil {
+			_ = CheckPath(cert, path, cert.NotBefore, true)
+		}
 		_, _ = CACertificate(cert)
 	})
 }
