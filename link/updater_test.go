@@ -63,6 +63,9 @@ func TestUpdateFromOfferToRestart(t *testing.T) {
 			if short != wanted && got != want {
 				t.Errorf("told %q, want %q", got, want)
 			}
+			if !slices.ContainsFunc(seen, func(s string) bool { return strings.Contains(s, `{"downloader_network_interface":"lo`) }) {
+				t.Errorf("no network interface in %q", seen)
+			}
 			if last := seen[len(seen)-2]; last != `fwup_progress {"stage":"updating","value":100}` {
 				t.Errorf("before completed came %s", last)
 			}
