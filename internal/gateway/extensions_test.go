@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -178,20 +179,41 @@ func TestHealthIsAskedForNowAndThen(t *testing.T) {
 	c.pushed("extensions", "health:check", "{}")
 	c.text(`["5","11","extensions","geo:attached",{}]`)
 	c.pushed("extensions", "geo:location:request", "{}")
-	sweep := func(after time.Duration) {
-		p.ahead.Add(int64(after))
-		c.beat()
-		p.gateway.sweep(p.now())
+	// pass lets time go by, a heartbeat at a time, and returns what the device
+	// was asked meanwhile.
+	pass := func(d time.Duration) (asked []string) {
+		t.Helper()
+		for step := 2 * time.Minute; d > 0; d -= step {
+			p.ahead.Add(int64(min(step, d)))
+			asked = append(asked, c.untilBeat()...)
+			p.gateway.sweep(p.now())
+			asked = append(asked, c.untilBeat()...)
+		}
+		return asked
 	}
-	sweep(8 * time.Minute) // not yet, whatever the jitter
-	c.beat()
-	sweep(4 * time.Minute)
-	c.pushed("extensions", "health:check", "{}")
-	sweep(0) // once is enough
-	c.beat()
+	if asked := pass(8 * time.Minute); len(asked) != 0 { // not yet, whatever the jitter
+		t.Errorf("asked %v", asked)
+	}
+	if asked := pass(4 * time.Minute); len(asked) != 1 || !strings.Contains(asked[0], "health:check") {
+		t.Errorf("asked %v", asked)
+	}
 	p.except("sn-1", fleet.ExtensionHealth)
 	c.pushed("extensions", "detach", `{"extensions":["health"]}`)
-	sweep(time.Hour) // only its place then
-	c.pushed("extensions", "geo:location:request", "{}")
-	c.beat()
+	if asked := pass(11 * time.Minute); len(asked) != 1 || !strings.Contains(asked[0], "geo:location:request") {
+		t.Errorf("asked %v", asked)
+	}
+}
+
+// untilBeat sends a heartbeat, and returns what comes before its answer.
+func (c *client) untilBeat() (frames []string) {
+	c.t.Helper()
+	c.text(`[null,"99","phoenix","heartbeat",{}]`)
+	for {
+		f, err := c.next()
+		must(c.t, err)
+		if strings.HasPrefix(string(f.Payload), `[null,"99","phoenix"`) {
+			return frames
+		}
+		frames = append(frames, string(f.Payload))
+	}
 }

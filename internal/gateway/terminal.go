@@ -224,15 +224,14 @@ func (t *terminal) push(event string, payload any, written func()) *session {
 	if t.s == nil {
 		return nil
 	}
-	topic, ref := phx.TopicConsole, ""
+	topic := phx.TopicConsole
+	ref, _ := t.s.console()
 	if t.kind == fleet.TerminalShell {
 		topic = phx.TopicExtensions
 		event = string(fleet.ExtensionLocalShell) + ":" + event
 		t.s.mu.Lock()
 		ref = t.s.extensionsRef
 		t.s.mu.Unlock()
-	} else {
-		ref, _ = t.s.console()
 	}
 	frame := t.s.frame(phx.AppendPush(nil, ref, topic, event, marshal(payload)))
 	if frame == nil || ref == "" {

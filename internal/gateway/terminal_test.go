@@ -131,7 +131,9 @@ func TestFilesToAndFromADevice(t *testing.T) {
 	terminal := p.look("sn-1", fleet.TerminalConsole, fleet.TerminalReady)
 	content := bytes.Repeat([]byte("0123456789"), 20_050) // more than the queue of a connection takes
 	done := make(chan error, 1)
-	go func() { done <- terminal.SendFile(t.Context(), "a.bin", int64(len(content)), bytes.NewReader(content), nil) }()
+	go func() {
+		done <- terminal.SendFile(t.Context(), "a.bin", int64(len(content)), bytes.NewReader(content), nil)
+	}()
 	c.pushed("console", "file-data/start", `{"filename":"a.bin","uploaded_by":0}`)
 	var got bytes.Buffer
 	chunks := 0

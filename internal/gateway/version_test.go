@@ -102,10 +102,10 @@ func TestEachVersionIsToldWhatItKnows(t *testing.T) {
 func (p *platform) group(name string) int64 {
 	p.t.Helper()
 	f := p.firmware("1.5.0")
-	g, err := p.control.CreateDeploymentGroup(p.t.Context(), p.scope, "thermostat", control.CreateDeploymentGroupInput{Name: name, FirmwareUUID: f.UUID})
+	_, err := p.control.CreateDeploymentGroup(p.t.Context(), p.scope, "thermostat", control.CreateDeploymentGroupInput{Name: name, FirmwareUUID: f.UUID})
 	must(p.t, err)
 	code := "of the group"
-	g, err = p.control.UpdateDeploymentGroup(p.t.Context(), p.scope, "thermostat", name, 0, fleet.DeploymentGroupUpdate{ConnectingCode: &code})
+	g, err := p.control.UpdateDeploymentGroup(p.t.Context(), p.scope, "thermostat", name, 0, fleet.DeploymentGroupUpdate{ConnectingCode: &code})
 	must(p.t, err)
 	return g.ID
 }
