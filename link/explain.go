@@ -151,7 +151,12 @@ const maxCode = 40
 
 // explainCode words a reason that is little more than a code.
 func explainCode(reason string, c circumstances) (advice string) {
-	if len(reason) > maxCode {
+	lower := strings.ToLower(reason)
+	unknown := strings.Contains(lower, "issuer") && strings.Contains(lower, "unknown")
+	switch {
+	case unknown:
+		reason = "unknown issuer" // the server does not name it, and the device can
+	case len(reason) > maxCode:
 		return ""
 	}
 	for _, code := range []struct {

@@ -48,6 +48,7 @@ func TestExplainWords(t *testing.T) {
 		{"certificate refused", &RefusedError{Status: 401}, byCert, CheckAuthentication, []string{"register the certificate itself", "CN=our signer"}},
 		{"unknown CA", &RefusedError{Status: 401, Reason: "unknown_ca"}, byCert, CheckAuthentication, []string{"who signed", "register the certificate of the signer (CN=our signer)"}},
 		{"unknown CA in words", &RefusedError{Status: 403, Reason: "Unknown CA"}, byCert, CheckAuthentication, []string{"register the certificate of the signer"}},
+		{"unknown issuer in a sentence", &RefusedError{Status: 401, Reason: "the issuer of the certificate is unknown here: register the signer's certificate with the organisation"}, byCert, CheckAuthentication, []string{"register the certificate of the signer (CN=our signer)"}},
 		{"expired", &RefusedError{Status: 401, Reason: "certificate_expired"}, byCert, CheckAuthentication, []string{"out of date"}},
 		{"not registered", &RefusedError{Status: 401, Reason: "device_not_registered"}, byCert, CheckAuthentication, []string{`create the device "sensor-1"`}},
 		{"the server's sentence", &RefusedError{Status: 401, Reason: "The device waits for approval: approve it on the page of its product."}, byCert, CheckAuthentication, []string{"certificate: The device waits for approval: approve it"}},

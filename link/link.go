@@ -23,6 +23,7 @@ const apiVersion = "2.3.0"
 // Run once.
 type Link struct {
 	opts     Options
+	alarms   *Alarms // of opts; it never changes
 	updater  *updater
 	archives *archiver // nil: none are wanted
 	backoff  backoff
@@ -56,11 +57,12 @@ var _ reporter = (*Link)(nil)
 // New checks the options and makes a Link. It does no I/O. Options with a
 // Configure are checked by Run.
 func New(o Options) (*Link, error) {
-	l := &Link{opts: o, reboot: make(chan struct{}, 1), kick: make(chan struct{}, 1), turns: make(chan struct{})}
+	l := &Link{reboot: make(chan struct{}, 1), kick: make(chan struct{}, 1), turns: make(chan struct{})}
+	if o.Alarms == nil {
+		o.Alarms = &Alarms{}
+	}
+	l.opts, l.alarms = o, o.Alarms
 	if o.Configure != nil {
-		if l.opts.Alarms == nil {
-			l.opts.Alarms = &Alarms{}
-		}
 		return l, nil
 	}
 	if err := l.prepare(o); err != nil {
@@ -81,7 +83,7 @@ func (l *Link) configure(ctx context.Context) error {
 		return fmt.Errorf("link: configure: %w", err)
 	}
 	o.Configure = nil
-	o.Alarms = orDefault(o.Alarms, l.opts.Alarms)
+	o.Alarms = l.alarms
 	return l.prepare(o)
 }
 
@@ -102,7 +104,7 @@ func (l *Link) prepare(o Options) error {
 }
 
 // Alarms are where this Link sets and clears its alarms.
-func (l *Link) Alarms() *Alarms { return l.opts.Alarms }
+func (l *Link) Alarms() *Alarms { return l.alarms }
 
 // Connect lets a Link that stays offline begin, and one that waits before it
 // tries again do so at once. On one that is connected it does nothing. It may

@@ -215,7 +215,7 @@ type Options struct {
 	// server, in the words of Explain. It is called from the goroutine of Run.
 	OnError func(error)
 	// Alarms are where the link sets and clears its own; nil: a set of its own,
-	// see Link.Alarms.
+	// see Link.Alarms. Configure cannot change it.
 	Alarms *Alarms
 	// StayOffline keeps Run from connecting until Connect is called. Everything
 	// else is done, such as falling back from a firmware that is not accepted.
@@ -241,9 +241,6 @@ func (o Options) withDefaults() (Options, error) {
 	o.Rejoin = orDefault(o.Rejoin, DefaultRejoin)
 	o.ValidateWithin = orDefault(o.ValidateWithin, DefaultValidateWithin)
 	o.FwupVersion = orDefault(o.FwupVersion, "1.16.0")
-	if o.Alarms == nil {
-		o.Alarms = &Alarms{}
-	}
 	if len(o.Backoff) == 0 {
 		o.Backoff = DefaultBackoff
 	}

@@ -78,6 +78,8 @@ func (l *Link) runPolling(ctx context.Context) error {
 			l.failed(err)
 			if connected || !told {
 				l.opts.Client.Disconnected(err)
+			} else {
+				l.opts.Logger.Warn("still disconnected", "error", err)
 			}
 			connected, told = false, true
 			pause = max(l.backoff.next(), asked)
