@@ -180,7 +180,9 @@ func (c *console) rest() bool {
 	if c.term != nil || c.up.busy() {
 		return false
 	}
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return false // an event is about to come, and may wait for room
+	}
 	defer c.mu.Unlock()
 	c.works = len(c.inbox) > 0
 	return !c.works

@@ -88,6 +88,43 @@ func TestConsole(t *testing.T) {
 	c.prints("console", "up", "alive\r\n")
 }
 
+// Whatever a program prints is text on the wire, in either encoding.
+func TestConsoleIsText(t *testing.T) {
+	for _, serializer := range []phx.Serializer{phx.JSON, phx.MessagePack} {
+		t.Run(serializer.Version(), func(t *testing.T) {
+			r := newRig(t, func(r *rig) {
+				withConsole(func(c *Console) {
+					c.Command = []string{"sh", "-c", `stty -echo; printf 'a\000\033[1m<&>\303'; read x; printf '\274€.'; read x; printf '\377end'; read x`}
+				})(r)
+				r.options.Serializer = serializer
+			})
+			c := r.console()
+			c.types("")
+			c.prints("console", "up", "a\x00\x1b[1m<&>")
+			c.types("\r")
+			c.prints("console", "up", "ü€.")
+			c.types("\r")
+			for out := ""; !strings.HasSuffix(out, "\uFFFDend"); {
+				_, p := c.push("console", "up")
+				out += p["data"].(string)
+			}
+		})
+	}
+}
+
+// A file nobody can take does not hold the connection up.
+func TestConsoleRefusesAFlood(t *testing.T) {
+	r := newRig(t, withConsole(func(c *Console) { c.DataDir = "" }))
+	c := r.console()
+	c.event("console", "file-data/start", map[string]any{"filename": "a"})
+	piece := map[string]any{"filename": "a", "data": strings.Repeat("A", 1368)}
+	for range 2000 {
+		c.event("console", "file-data", piece)
+	}
+	c.prints("console", "up", "*** The file was not received: the device takes no files ***")
+	c.silent()
+}
+
 func TestConsoleSurvivesTheConnection(t *testing.T) {
 	r := newRig(t, withConsole(nil))
 	c := r.console()

@@ -52,7 +52,6 @@ type session struct {
 	taken  chan struct{} // closed when the server has taken some; nil: nobody waits
 
 	limit   *rate.Limiter // of bulk
-	sent    chan struct{} // a heartbeat was sent out of turn
 	joining int           // heartbeats until the join of the device must be answered; 0: it is. Of serve.
 
 	local net.Addr    // of the connection; nil: unknown
@@ -107,7 +106,7 @@ func (l *Link) connect(ctx context.Context) error {
 func newSession(ctx context.Context, conn *websocket.Conn, o Options) *session {
 	s := &session{
 		ctx: ctx, conn: conn, client: phx.NewClient(o.Heartbeat, time.Now()), kind: websocket.MessageText, log: o.Logger,
-		limit: rate.NewLimiter(bulkRate, bulkWindow), sent: make(chan struct{}, 1), again: time.NewTimer(time.Hour),
+		limit: rate.NewLimiter(bulkRate, bulkWindow), again: time.NewTimer(time.Hour),
 	}
 	s.again.Stop()
 	if o.Serializer == phx.MessagePack {
@@ -138,7 +137,7 @@ func (l *Link) topics(device *deviceTopic) map[string]topic {
 // serve handles what happens on a connection until it ends.
 func (l *Link) serve(ctx context.Context, t *topics, frames <-chan []byte, ended <-chan error) error {
 	s := t.s
-	heartbeat := time.NewTimer(l.opts.Heartbeat)
+	heartbeat := time.NewTimer(s.untilBeat())
 	defer heartbeat.Stop()
 	for {
 		var err error
@@ -152,9 +151,7 @@ func (l *Link) serve(ctx context.Context, t *topics, frames <-chan []byte, ended
 			err = t.joinDue(ctx)
 		case <-heartbeat.C:
 			err = s.beat()
-			heartbeat.Reset(l.opts.Heartbeat)
-		case <-s.sent:
-			heartbeat.Reset(l.opts.Heartbeat)
+			heartbeat.Reset(s.untilBeat())
 		case <-s.again.C:
 			s.reportInterface()
 		case <-l.turns:
@@ -285,10 +282,6 @@ func (s *session) room(topic string) (<-chan struct{}, error) {
 		if err := s.heartbeat(); err != nil {
 			return nil, err
 		}
-		select {
-		case s.sent <- struct{}{}:
-		default:
-		}
 	}
 	if s.taken == nil {
 		s.taken = make(chan struct{})
@@ -311,17 +304,27 @@ func (s *session) send(topic, event string, payload any, bulk int) (ref string, 
 	return ref, s.write(frame)
 }
 
-// beat sends a heartbeat, unless the server is gone: it must have answered the
-// one before, and a join.
+// beat sends a heartbeat when one is due, unless the server is gone: it must
+// have answered the one before, and a join.
 func (s *session) beat() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Now().Before(s.client.HeartbeatDue()) {
+		return nil // one was sent out of turn
+	}
 	if s.joining > 0 {
 		if s.joining--; s.joining == 0 {
 			return errUnanswered
 		}
 	}
+	return s.heartbeat()
+}
+
+// untilBeat is the time until the next heartbeat is due.
+func (s *session) untilBeat() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.heartbeat()
+	return time.Until(s.client.HeartbeatDue())
 }
 
 // heartbeat sends one; s.mu is held.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -342,4 +343,40 @@ func TestNetworkInterfaceIsReported(t *testing.T) {
 	c = r.connection()
 	c.join()
 	await(t, "the interface after a reconnect", c.by)
+}
+
+func TestInterfaceOfAnAddress(t *testing.T) {
+	for _, c := range []struct {
+		local net.Addr
+		want  string
+	}{
+		{nil, ""}, {&net.UnixAddr{}, ""}, {&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, "lo"}, {&net.TCPAddr{IP: net.IPv4(192, 0, 2, 77)}, ""},
+		{&net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth7"}, "eth7"},
+	} {
+		if got := interfaceOf(c.local); got != c.want {
+			t.Errorf("%v: %q", c.local, got)
+		}
+	}
+	// Unknown now: it is asked again later.
+	s := &session{again: time.NewTimer(time.Hour)}
+	s.again.Stop()
+	s.reportInterface()
+	if !s.again.Stop() {
+		t.Error("it is not tried again")
+	}
+}
+
+// What is sent out of turn does not make the next heartbeat count as lost.
+func TestHeartbeatOutOfTurn(t *testing.T) {
+	s := &session{client: phx.NewClient(time.Hour, time.Now().Add(-2*time.Hour)), joining: 1}
+	if err := s.beat(); !errors.Is(err, errUnanswered) {
+		t.Errorf("due and unanswered: %v", err)
+	}
+	s.joining = 1
+	if _, err := s.client.AppendHeartbeat(nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.beat(); err != nil || s.joining != 1 || s.untilBeat() < 59*time.Minute {
+		t.Errorf("not due: %v", err)
+	}
 }
