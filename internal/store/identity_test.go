@@ -99,6 +99,9 @@ func TestNotificationsFold(t *testing.T) {
 			}
 			return err
 		})
+		if got, _ := list(b.s, b.product.ID, fleet.Page{}); len(got) != 1 {
+			t.Errorf("the other org has %d", len(got))
+		}
 		// There is an end to what is kept, and the oldest go first.
 		update(t, db, func(tx *store.Tx) error {
 			for i := range 510 {
@@ -115,9 +118,6 @@ func TestNotificationsFold(t *testing.T) {
 			}
 			return err
 		})
-		if got, _ := list(b.s, b.product.ID, fleet.Page{}); len(got) != 1 {
-			t.Errorf("the other org has %d", len(got))
-		}
 	})
 }
 
