@@ -18,23 +18,22 @@ const (
 // Budgets of one device: what is over them is dropped. A log line costs one
 // token for each KiB begun.
 const (
-	reportInterval = 5 * time.Second // average of reports of all kinds
-	reportBurst    = 10
+	reportInterval = 5 * time.Second        // average of reports of all kinds
 	logInterval    = 200 * time.Millisecond // average of tokens
-	logBurst       = 10
-	logToken       = 1 << 10 // bytes
+	logToken       = 1 << 10                // bytes
+	budgetBurst    = 10                     // of either at once
 )
 
 // budget is a token bucket in one word: Unix nanoseconds at which all that was
 // spent is paid for.
 type budget int64
 
-// spend takes tokens, which come one per interval and burst of which may wait.
+// spend takes tokens, which come one per interval and wait for up to a burst.
 // It reports false, and takes nothing, when there are not enough.
-func (b *budget) spend(now time.Time, tokens int, interval time.Duration, burst int) bool {
+func (b *budget) spend(now time.Time, tokens int, interval time.Duration) bool {
 	at := now.UnixNano()
 	next := max(int64(*b), at) + int64(tokens)*int64(interval)
-	if next-at > int64(burst)*int64(interval) {
+	if next-at > budgetBurst*int64(interval) {
 		return false
 	}
 	*b = budget(next)
@@ -63,7 +62,7 @@ func (s *session) telemetry(ext fleet.Extension, event string, payload []byte) {
 		return
 	}
 	s.g.metrics.message(string(ext) + ":" + event)
-	if !s.reports.spend(now, 1, reportInterval, reportBurst) {
+	if !s.reports.spend(now, 1, reportInterval) {
 		s.g.metrics.dropTelemetry(n.kind, dropBudget, 1)
 		return
 	}
@@ -90,8 +89,8 @@ func (s *session) telemetry(ext fleet.Extension, event string, payload []byte) {
 func (s *session) logLine(n telemetryItem, payload []byte, now time.Time) {
 	s.g.metrics.message("logging:" + eventLogSend)
 	n.kind = fleet.TelemetryLogs
-	tokens := min(1+(len(payload)-1)/logToken, logBurst)
-	if !s.logs.spend(now, max(1, tokens), logInterval, logBurst) {
+	tokens := min(1+(len(payload)-1)/logToken, budgetBurst)
+	if !s.logs.spend(now, max(1, tokens), logInterval) {
 		s.g.metrics.dropTelemetry(n.kind, dropBudget, 1)
 		return
 	}

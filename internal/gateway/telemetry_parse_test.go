@@ -188,20 +188,20 @@ func TestBudget(t *testing.T) {
 	var b budget
 	spent := 0
 	for range 50 {
-		if b.spend(noon, 1, logInterval, logBurst) {
+		if b.spend(noon, 1, logInterval) {
 			spent++
 		}
 	}
-	if spent != logBurst {
+	if spent != budgetBurst {
 		t.Errorf("%d at once", spent)
 	}
-	if b.spend(noon.Add(3*logInterval), 4, logInterval, logBurst) {
+	if b.spend(noon.Add(3*logInterval), 4, logInterval) {
 		t.Error("four after the time of three")
 	}
-	if !b.spend(noon.Add(3*logInterval), 3, logInterval, logBurst) || b.spend(noon.Add(3*logInterval), 1, logInterval, logBurst) {
+	if !b.spend(noon.Add(3*logInterval), 3, logInterval) || b.spend(noon.Add(3*logInterval), 1, logInterval) {
 		t.Error("three after the time of three")
 	}
-	if !b.spend(noon.Add(time.Hour), logBurst, logInterval, logBurst) || b.spend(noon.Add(time.Hour), 1, logInterval, logBurst) {
+	if !b.spend(noon.Add(time.Hour), budgetBurst, logInterval) || b.spend(noon.Add(time.Hour), 1, logInterval) {
 		t.Error("after a long time not just a burst is allowed")
 	}
 }

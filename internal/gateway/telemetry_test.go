@@ -258,8 +258,8 @@ func TestAFloodStaysInItsBudget(t *testing.T) {
 	flood.beat() // all it sent was handled
 	took := time.Since(begin)
 	must(t, p.gateway.telemetry.flush(t.Context()))
-	allowed := logBurst + int(took/logInterval) + 1
-	if n := len(messages(t, p, "sn-flood")); n < logBurst || n > allowed || n+p.dropped(fleet.TelemetryLogs, dropBudget) < lines {
+	allowed := budgetBurst + int(took/logInterval) + 1
+	if n := len(messages(t, p, "sn-flood")); n < budgetBurst || n > allowed || n+p.dropped(fleet.TelemetryLogs, dropBudget) < lines {
 		t.Errorf("%d lines of %d are stored, %d allowed; %d dropped", n, lines, allowed, p.dropped(fleet.TelemetryLogs, dropBudget))
 	}
 	series, err := p.control.DeviceMetrics(t.Context(), p.scope, "thermostat", "sn-flood", fleet.MetricFilter{})
@@ -270,8 +270,8 @@ func TestAFloodStaysInItsBudget(t *testing.T) {
 			stored += point.Count
 		}
 	}
-	allowed = reportBurst + int(took/reportInterval) + 1
-	if stored < reportBurst || stored > allowed || stored+p.dropped(fleet.TelemetryHealth, dropBudget) != reports {
+	allowed = budgetBurst + int(took/reportInterval) + 1
+	if stored < budgetBurst || stored > allowed || stored+p.dropped(fleet.TelemetryHealth, dropBudget) != reports {
 		t.Errorf("%d reports of %d are stored, %d allowed; %d dropped", stored, reports, allowed, p.dropped(fleet.TelemetryHealth, dropBudget))
 	}
 	if n := len(messages(t, p, "sn-calm")); n == 0 {
