@@ -379,6 +379,7 @@ func (l *Link) joinParams(running Running) map[string]any {
 		params[k] = v
 	}
 	params["device_api_version"] = apiVersion
+	params["console_version"] = consoleVersion
 	params["fwup_version"] = l.opts.FwupVersion
 	params["currently_downloading_uuid"] = nil
 	if uuid := l.updater.downloading(); uuid != "" {
