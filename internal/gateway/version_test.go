@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,10 +27,21 @@ func TestParseVersion(t *testing.T) {
 }
 
 // shelf is a set of archives, by group.
-type shelf map[int64]string
+type shelf struct {
+	mu    sync.Mutex
+	uuids map[int64]string
+}
 
-func (s shelf) ArchiveFor(_ context.Context, _, groupID int64) (json.RawMessage, string, error) {
-	uuid := s[groupID]
+func (s *shelf) put(group int64, uuid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uuids = map[int64]string{group: uuid}
+}
+
+func (s *shelf) ArchiveFor(_ context.Context, _, groupID int64) (json.RawMessage, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	uuid := s.uuids[groupID]
 	if uuid == "broken" {
 		return nil, "", errors.New("out of reach")
 	}
@@ -39,10 +51,10 @@ func (s shelf) ArchiveFor(_ context.Context, _, groupID int64) (json.RawMessage,
 // TestEachVersionIsToldWhatItKnows plays devices of all versions of the API:
 // what one does not know may be the end of it.
 func TestEachVersionIsToldWhatItKnows(t *testing.T) {
-	archives := shelf{}
+	archives := &shelf{}
 	p := start(t, func(o *Options) { o.Archives = archives })
 	group := p.group("everyone")
-	archives[group] = "a-1"
+	archives.put(group, "a-1")
 	for i, tc := range []struct {
 		api, console              string
 		archive, scripts, extends bool
@@ -111,14 +123,14 @@ func (p *platform) group(name string) int64 {
 }
 
 func TestArchivesAreToldOnce(t *testing.T) {
-	archives := shelf{}
+	archives := &shelf{}
 	p := start(t, func(o *Options) { o.Archives = archives })
 	group := p.group("everyone")
 	off, on := false, true
 	p.dial("sn-1").beat()
 	must(t, update(p, "sn-1", fleet.DeviceUpdate{GroupID: &group, UpdatesEnabled: &off}))
 	c := p.dial("sn-1")
-	archives[group] = "a-1"
+	archives.put(group, "a-1")
 	c.join(`,"device_api_version":"2.0.0"`)
 	c.beat() // updates are off
 	must(t, update(p, "sn-1", fleet.DeviceUpdate{UpdatesEnabled: &on}))
@@ -134,10 +146,10 @@ func TestArchivesAreToldOnce(t *testing.T) {
 	c.expect(`["2","2","device","phx_reply",{"status":"ok","response":{}}]`)
 	look(c)
 
-	archives[group] = "broken"
+	archives.put(group, "broken")
 	look(c)
 	// Another archive, told by a change of the group.
-	archives[group] = "a-2"
+	archives.put(group, "a-2")
 	must(t, p.bus.PublishChange(fleet.Change{OrgID: p.scope.Org, Noun: "release", GroupID: group, Action: "release.create"}))
 	c.expect(`["2",null,"device","archive",{"uuid":"a-2"}]`)
 	// A new connection is told again.
