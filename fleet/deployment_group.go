@@ -71,8 +71,10 @@ type Release struct {
 	CreatedBy   int64
 	CreatedAt   time.Time
 
-	Firmware      Firmware // filled by reads
-	CreatedByName string   // filled by reads
+	Firmware       Firmware // filled by reads
+	ArchiveUUID    string   // filled by reads; "": it has none
+	ArchiveVersion string   // filled by reads
+	CreatedByName  string   // filled by reads
 }
 
 // GroupCounts is how far a rollout is, counted over the devices of a group.

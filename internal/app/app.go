@@ -251,7 +251,7 @@ func (s *Server) openControl(ctx context.Context) error {
 func (s *Server) openGateway(context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Control: s.control, Store: s.store, Bus: s.bus, Node: s.config.Node, Logger: s.log, Metrics: s.metrics,
-		Offers: s.rollout, FlappingLimit: s.config.FlappingLimit,
+		Offers: s.rollout, Archives: s.control, FlappingLimit: s.config.FlappingLimit,
 	})
 	conf, err := s.deviceTLS()
 	if err != nil {

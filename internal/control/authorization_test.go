@@ -172,7 +172,9 @@ func calls() map[string]call {
 		}},
 		"ClearPenalty":  {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return pick(h.ClearPenalty(c, s, p, d)) }},
 		"RequestHealth": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return none(h.RequestHealth(c, s, p, d)) }},
-		"RunScript":     {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return runScript(h, c, s, p, d) }},
+		"RunScript": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return answered(h, func() (fleet.ScriptResult, error) { return h.RunScript(c, s, p, d, "1+1", 0) })
+		}},
 		"OpenTerminal": {need: fleet.RoleManage, rows: 2, do: func(h *house, c ctx, s s) (any, error) {
 			terminal, err := h.OpenTerminal(c, s, p, d, fleet.TerminalConsole)
 			if err != nil {
@@ -205,6 +207,28 @@ func calls() map[string]call {
 		"FirmwareUnprocessed": {need: system, do: func(h *house, c ctx, s s) (any, error) { return pick(h.FirmwareUnprocessed(c, s, time.Now(), 0, 10)) }},
 		"FirmwareProcessed": {need: system, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
 			return none(h.FirmwareProcessed(c, s, h.firmware[2].ID, []string{"x"}))
+		}},
+
+		"ListArchives": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick3(h.ListArchives(c, s, p, fleet.Page{})) }},
+		"Archive":      {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick(h.Archive(c, s, p, "alpha-archive")) }},
+		"ArchiveURL":   {need: fleet.RoleManage, do: func(h *house, c ctx, s s) (any, error) { return pick(h.ArchiveURL(c, s, p, "alpha-archive")) }},
+		"PublishArchive": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return pick(h.PublishArchive(c, s, p, bytes.NewReader(h.archive)))
+		}},
+		"DeleteArchive": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return none(h.DeleteArchive(c, s, p, "alpha-archive")) }},
+
+		"CreateScript": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return pick(h.CreateScript(c, s, p, "fresh", "1+1", nil))
+		}},
+		"ListScripts": {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick3(h.ListScripts(c, s, p, fleet.ScriptFilter{})) }},
+		"Script":      {need: fleet.RoleView, do: func(h *house, c ctx, s s) (any, error) { return pick(h.Script(c, s, p, "alpha-script")) }},
+		"UpdateScript": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			text := "2+2"
+			return pick(h.UpdateScript(c, s, p, "alpha-script", fleet.ScriptUpdate{Text: &text}))
+		}},
+		"DeleteScript": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) { return none(h.DeleteScript(c, s, p, "alpha-script")) }},
+		"RunSupportScript": {need: fleet.RoleManage, rows: 1, do: func(h *house, c ctx, s s) (any, error) {
+			return answered(h, func() (fleet.ScriptResult, error) { return h.RunSupportScript(c, s, p, d, "alpha-script", 0) })
 		}},
 
 		"CreateDeploymentGroup": {need: fleet.RoleManage, rows: 2, do: func(h *house, c ctx, s s) (any, error) {
@@ -251,6 +275,8 @@ var unscoped = map[string]string{
 	"ProductExtensions":       "the gateway asks it for an authenticated device; the org is an argument",
 	"GroupConnectingCode":     "the gateway asks it for an authenticated device; the org is an argument",
 	"ForgetProductExtensions": "only makes the next question go to the database",
+	"ArchiveFor":              "the gateway asks it for an authenticated device; the org is an argument",
+	"ForgetArchive":           "only makes the next question go to the database",
 
 	"UpdateOffer": "the rollout answers polls with it, and UpdatePayload is made of it; the org is an argument",
 }
@@ -289,7 +315,7 @@ func TestAuthorization(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
-			if name == "PublishFirmware" {
+			if name == "PublishFirmware" || name == "PublishArchive" {
 				h.archive = archive(t, "alpha-sensor", "9.0.0", h.key)
 			}
 			c.refuses(t, h, "nobody", fleet.Scope{}, fleet.Unauthorized)

@@ -68,6 +68,7 @@ type Control struct {
 	publicKeys      *cache[int64, []string]           // by org
 	extensions      *cache[int64, fleet.ExtensionSet] // by product
 	connectingCodes *cache[int64, string]             // by deployment group
+	groupArchives   *cache[int64, archiveOffer]       // by deployment group
 }
 
 // Limits of signing in. An address may try more often than one account is
@@ -94,6 +95,7 @@ func New(o Options) *Control {
 		publicKeys:      newCache[int64, []string](10_000, cacheAge),
 		extensions:      newCache[int64, fleet.ExtensionSet](10_000, cacheAge),
 		connectingCodes: newCache[int64, string](1_000, cacheAge),
+		groupArchives:   newCache[int64, archiveOffer](10_000, cacheAge),
 	}
 	if c.maxFirmware == 0 {
 		c.maxFirmware = DefaultMaxFirmware
@@ -123,6 +125,9 @@ func (c *Control) forget(change fleet.Change) {
 		c.extensions.drop(change.ProductID)
 	case "deployment_group":
 		c.connectingCodes.drop(change.GroupID)
+		c.groupArchives.drop(change.GroupID)
+	case "release":
+		c.groupArchives.drop(change.GroupID)
 	case "signing_key":
 		c.publicKeys.drop(change.OrgID)
 	}

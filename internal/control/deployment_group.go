@@ -17,6 +17,7 @@ func groupSubject(g fleet.DeploymentGroup) subject {
 type CreateDeploymentGroupInput struct {
 	Name              string
 	FirmwareUUID      string
+	ArchiveUUID       string // of the first release; "": none
 	Conditions        fleet.Conditions
 	Active            bool
 	ConcurrentUpdates int
@@ -108,7 +109,7 @@ func (c *Control) CreateDeploymentGroup(ctx context.Context, s fleet.Scope, prod
 		if err := w.audit(groupSubject(g), "create", map[string]any{"conditions": g.Conditions, "active": g.Active}, "created the deployment group %s", g.Name); err != nil {
 			return err
 		}
-		if _, err := w.release(g, f, ""); err != nil {
+		if _, err := w.release(g, f, CreateReleaseInput{ArchiveUUID: in.ArchiveUUID}); err != nil {
 			return err
 		}
 		g, err = w.Tx.DeploymentGroup(s, g.ID)

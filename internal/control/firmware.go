@@ -63,7 +63,7 @@ func (c *Control) DeleteFirmware(ctx context.Context, s fleet.Scope, product, uu
 	if err != nil {
 		return err
 	}
-	c.dropUnused(context.WithoutCancel(ctx), f)
+	c.dropUnused(context.WithoutCancel(ctx), firmwareBytes(f))
 	return nil
 }
 
@@ -81,6 +81,10 @@ func (c *Control) FirmwareURL(ctx context.Context, s fleet.Scope, product, uuid 
 	return url, err
 }
 
-func (c *Control) downloadURL(f fleet.Firmware) string {
-	return blob.URL(c.baseURL(), c.signer, f.BlobKey(), f.UUID+".fw", c.clock.Now().Add(urlAge))
+func (c *Control) downloadURL(f fleet.Firmware) string { return c.fileURL(f.BlobKey(), f.UUID) }
+
+// fileURL is an address that works for a day. A browser saves the file under
+// its uuid.
+func (c *Control) fileURL(key, uuid string) string {
+	return blob.URL(c.baseURL(), c.signer, key, uuid+".fw", c.clock.Now().Add(urlAge))
 }

@@ -180,6 +180,12 @@ func (h *house) fill(t *testing.T) {
 			return err
 		}
 		h.identity = name.ID
+		files := fleet.Archive{ProductID: h.product.ID, SigningKeyID: h.signer.ID, Size: 3, SHA256: "alphasum",
+			FirmwareMetadata: fleet.FirmwareMetadata{UUID: "alpha-archive", Product: "alpha-sensor", Version: "1.0.0"}}
+		script := fleet.Script{ProductID: h.product.ID, Name: "alpha-script", Text: "1+1"}
+		if err := errors.Join(tx.CreateArchive(s, &files), tx.CreateScript(s, &script)); err != nil {
+			return err
+		}
 		return h.trust(tx, s)
 	})
 	// A secret, made as people make them.

@@ -17,7 +17,7 @@ import (
 const (
 	DefaultScriptTimeout = 30 * time.Second
 	MaxScriptTimeout     = 5 * time.Minute
-	MaxScript            = 48 << 10 // bytes
+	MaxScript            = 64 << 10 // bytes
 
 	scriptTravel = 2 * time.Second // of the answer, after the device's own time-out
 )
@@ -39,6 +39,11 @@ type ScriptRequest struct {
 // the device is not connected or has nothing to run it with, and with
 // Unavailable when no answer comes in time.
 func (c *Control) RunScript(ctx context.Context, s fleet.Scope, product, identifier, text string, timeout time.Duration) (r fleet.ScriptResult, err error) {
+	return c.runNamedScript(ctx, s, product, identifier, fleet.Script{Text: text}, timeout)
+}
+
+func (c *Control) runNamedScript(ctx context.Context, s fleet.Scope, product, identifier string, x fleet.Script, timeout time.Duration) (r fleet.ScriptResult, err error) {
+	text := x.Text
 	if err := s.Require(fleet.RoleManage); err != nil {
 		return r, err
 	}
@@ -53,7 +58,7 @@ func (c *Control) RunScript(ctx context.Context, s fleet.Scope, product, identif
 		timeout = DefaultScriptTimeout
 	}
 	text = strings.ToValidUTF8(text, "\uFFFD")
-	d, err := c.noteScript(ctx, s, product, identifier, text)
+	d, err := c.noteScript(ctx, s, product, identifier, x.Name, text)
 	if err != nil {
 		return r, err
 	}
@@ -62,8 +67,12 @@ func (c *Control) RunScript(ctx context.Context, s fleet.Scope, product, identif
 
 // noteScript finds the device and writes down that it is to run a script. The
 // text may hold secrets; the log has its digest.
-func (c *Control) noteScript(ctx context.Context, s fleet.Scope, product, identifier, text string) (d fleet.Device, err error) {
+func (c *Control) noteScript(ctx context.Context, s fleet.Scope, product, identifier, name, text string) (d fleet.Device, err error) {
 	sum := sha256.Sum256([]byte(text))
+	detail, which := map[string]any{"bytes": len(text), "sha256": hex.EncodeToString(sum[:])}, "a script"
+	if name != "" {
+		detail["script"], which = name, "the script "+name
+	}
 	err = c.change(ctx, s, fleet.RoleManage, func(w *changing) (err error) {
 		if d, err = deviceOf(w.Tx, s, product, identifier); err != nil {
 			return err
@@ -71,8 +80,7 @@ func (c *Control) noteScript(ctx context.Context, s fleet.Scope, product, identi
 		if d.Connection.Status != fleet.Connected {
 			return fleet.Errorf(fleet.Conflict, "the device %s is not connected", d.Identifier)
 		}
-		return w.audit(deviceSubject(d), "run_script", map[string]any{"bytes": len(text), "sha256": hex.EncodeToString(sum[:])},
-			"ran a script on the device %s", d.Identifier)
+		return w.audit(deviceSubject(d), "run_script", detail, "ran %s on the device %s", which, d.Identifier)
 	})
 	return d, err
 }

@@ -2,7 +2,6 @@ package control_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
@@ -17,8 +16,8 @@ import (
 // houseNode holds the device of alpha.
 const houseNode = "n1"
 
-// runScript runs one for a device that answers at once.
-func runScript(h *house, ctx context.Context, s fleet.Scope, product, device string) (any, error) {
+// answered runs one for a device that answers at once.
+func answered(h *house, run func() (fleet.ScriptResult, error)) (any, error) {
 	stop, err := h.bus.OnDeviceMessage(houseNode, func(m fleet.DeviceMessage) {
 		var r control.ScriptRequest
 		if json.Unmarshal(m.Payload, &r) == nil {
@@ -29,7 +28,7 @@ func runScript(h *house, ctx context.Context, s fleet.Scope, product, device str
 		return nil, err
 	}
 	defer stop()
-	return pick(h.RunScript(ctx, s, product, device, "1+1", 0))
+	return pick(run())
 }
 
 // viewed is what a node hears of viewers.

@@ -20,6 +20,8 @@ type Archives interface {
 	// current release, and its UUID; "" if it has none. It is asked whenever a
 	// device joins, so it must answer from memory mostly.
 	ArchiveFor(ctx context.Context, orgID, groupID int64) (payload json.RawMessage, uuid string, err error)
+	// ForgetArchive makes the next question about the group go to the database.
+	ForgetArchive(groupID int64)
 }
 
 const (
@@ -97,11 +99,16 @@ func (g *Gateway) heard(c fleet.Change) {
 	if g.archives == nil {
 		return
 	}
+	release := c.GroupID != 0 && (c.Noun == "release" || c.Noun == "deployment_group")
+	if release {
+		// The word may have come here first.
+		g.archives.ForgetArchive(c.GroupID)
+	}
 	g.changes.mu.Lock()
 	switch {
 	case device:
 		g.changes.devices[c.ID] = true
-	case c.GroupID != 0 && (c.Noun == "release" || c.Noun == "deployment_group"):
+	case release:
 		g.changes.groups[c.GroupID] = true
 	}
 	g.changes.mu.Unlock()

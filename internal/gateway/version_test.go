@@ -48,6 +48,8 @@ func (s *shelf) ArchiveFor(_ context.Context, _, groupID int64) (json.RawMessage
 	return json.RawMessage(fmt.Sprintf(`{"uuid":%q}`, uuid)), uuid, nil
 }
 
+func (s *shelf) ForgetArchive(int64) {}
+
 // TestEachVersionIsToldWhatItKnows plays devices of all versions of the API:
 // what one does not know may be the end of it.
 func TestEachVersionIsToldWhatItKnows(t *testing.T) {

@@ -29,8 +29,7 @@ func (tx *Tx) CreateDeploymentGroup(s fleet.Scope, g *fleet.DeploymentGroup) (er
 const (
 	groupColumns = "g.id, g.uuid, g.org_id, g.product_id, g.name, g.platform, g.architecture, g.tags, g.tag_operator, g.version, g.active, " +
 		"g.concurrent_updates, g.failure_threshold, g.failure_window, g.penalty, g.hold_time, g.connecting_code, g.release_id, g.revision, g.created_at, g.updated_at"
-	groupFrom = "deployment_groups g JOIN releases r ON r.id = g.release_id LEFT JOIN users ru ON ru.id = r.created_by JOIN " +
-		"firmware f ON f.id = r.firmware_id LEFT JOIN users fu ON fu.id = f.created_by"
+	groupFrom = "deployment_groups g JOIN releases r ON r.id = g.release_id" + releaseWith
 )
 
 func groupFields(g *fleet.DeploymentGroup) []any {

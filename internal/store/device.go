@@ -142,11 +142,10 @@ func (tx *Tx) deviceConds(s fleet.Scope, f fleet.DeviceFilter, args *[]any) stri
 		add("d.firmware_uuid = ", f.FirmwareUUID)
 	}
 	if f.Search != "" {
-		conds = append(conds, "lower(d.identifier) LIKE "+bind(args, "%"+likeEscape(strings.ToLower(f.Search))+"%")+" ESCAPE '!'")
+		conds = append(conds, containing("lower(d.identifier)", strings.ToLower(f.Search), args))
 	}
 	if f.Tag != "" {
-		// Tags hold no quotes once encoded, so a whole element can be found as text.
-		conds = append(conds, "d.tags LIKE "+bind(args, "%"+likeEscape(strings.Trim(toJSON([]string{f.Tag}), "[]"))+"%")+" ESCAPE '!'")
+		conds = append(conds, tagged("d.tags", f.Tag, args))
 	}
 	if f.Admission != "" {
 		add("d.admission = ", string(f.Admission))
@@ -172,6 +171,17 @@ func (tx *Tx) deviceConds(s fleet.Scope, f fleet.DeviceFilter, args *[]any) stri
 		add("c.status = ", string(f.Status))
 	}
 	return strings.Join(conds, " AND ")
+}
+
+// containing is the condition that a column holds a text.
+func containing(column, part string, args *[]any) string {
+	return column + " LIKE " + bind(args, "%"+likeEscape(part)+"%") + " ESCAPE '!'"
+}
+
+// tagged is the condition that a list of tags holds one. Tags hold no quotes
+// once encoded, so a whole element can be found as text.
+func tagged(column, tag string, args *[]any) string {
+	return containing(column, strings.Trim(toJSON([]string{tag}), "[]"), args)
 }
 
 func likeEscape(s string) string {

@@ -12,13 +12,24 @@ func (tx *Tx) CreateFirmware(s fleet.Scope, f *fleet.Firmware) (err error) {
 		return err
 	}
 	f.CreatedAt = tx.now()
-	f.ID, err = tx.insert("firmware", "firmware", new(values).set("org_id", f.OrgID).set("product_id", f.ProductID).
-		set("uuid", f.UUID).set("product", f.Product).set("version", f.Version).set("platform", f.Platform).
-		set("architecture", f.Architecture).set("author", f.Author).set("description", f.Description).
-		set("vcs_identifier", f.VCSIdentifier).set("misc", f.Misc).set("signing_key_id", f.SigningKeyID).
+	f.ID, err = tx.insert("firmware", "firmware", describing(f.OrgID, f.ProductID, f.FirmwareMetadata).set("signing_key_id", f.SigningKeyID).
 		set("status", string(f.Status)).set("size", f.Size).set("sha256", f.SHA256).set("part_sha256", toJSON(f.PartSHA256)).
 		set("nickname", f.Nickname).set("fwup_version", f.FwupVersion).set("created_by", f.CreatedBy).set("created_at", f.CreatedAt))
 	return err
+}
+
+// describing are the first columns of a signed file of a product: whose it is,
+// and what it says about itself.
+func describing(orgID, productID int64, m fleet.FirmwareMetadata) *values {
+	return new(values).set("org_id", orgID).set("product_id", productID).set("uuid", m.UUID).set("product", m.Product).
+		set("version", m.Version).set("platform", m.Platform).set("architecture", m.Architecture).set("author", m.Author).
+		set("description", m.Description).set("vcs_identifier", m.VCSIdentifier).set("misc", m.Misc)
+}
+
+// describedFields are where the columns of describing go when they are read,
+// after the id.
+func describedFields(id, orgID, productID *int64, m *fleet.FirmwareMetadata) []any {
+	return []any{id, orgID, productID, &m.UUID, &m.Product, &m.Version, &m.Platform, &m.Architecture, &m.Author, &m.Description, &m.VCSIdentifier, &m.Misc}
 }
 
 // firmwareColumns are the columns of firmware under the alias f, joined with
@@ -31,9 +42,8 @@ const (
 )
 
 func firmwareFields(f *fleet.Firmware) []any {
-	return []any{&f.ID, &f.OrgID, &f.ProductID, &f.UUID, &f.Product, &f.Version, &f.Platform, &f.Architecture, &f.Author, &f.Description,
-		&f.VCSIdentifier, &f.Misc, &f.SigningKeyID, &f.Status, &f.Size, &f.SHA256, asJSON(&f.PartSHA256), &f.Nickname, &f.FwupVersion, &f.CreatedBy,
-		&f.CreatedByName, at(&f.CreatedAt)}
+	return append(describedFields(&f.ID, &f.OrgID, &f.ProductID, &f.FirmwareMetadata), &f.SigningKeyID, &f.Status, &f.Size, &f.SHA256,
+		asJSON(&f.PartSHA256), &f.Nickname, &f.FwupVersion, &f.CreatedBy, &f.CreatedByName, at(&f.CreatedAt))
 }
 
 func scanFirmware(r row) (f fleet.Firmware, err error) { return f, r.Scan(firmwareFields(&f)...) }

@@ -71,6 +71,8 @@ type world struct {
 	cert     fleet.DeviceCertificate
 	attempt  fleet.UpdateAttempt
 	event    fleet.AuditEvent
+	archive  fleet.Archive
+	script   fleet.Script
 }
 
 // newWorld makes an org called name. Names of things are the same in every
@@ -124,7 +126,9 @@ func (w *world) fill(tx *store.Tx, name string) error {
 		FirmwareID: w.firmware[1].ID, TargetUUID: w.firmware[1].UUID, Bytes: 10, DeadlineAt: day(5)}
 	w.event = fleet.AuditEvent{ProductID: w.product.ID, Action: "device.create", Noun: "device", NounID: w.device.ID, NounName: "unit-1",
 		Summary: "created", Detail: []byte(`{"a":1}`)}
-	return errors.Join(tx.CreateDeviceCertificate(w.s, &w.cert), tx.CreateUpdateAttempt(w.s, &w.attempt), tx.CreateAuditEvent(w.s, &w.event),
+	w.archive = w.newArchive("files of " + name)
+	w.script = fleet.Script{ProductID: w.product.ID, Name: "uptime", Text: "uptime", Tags: []string{"lab"}, CreatedBy: w.user.ID}
+	return errors.Join(tx.CreateArchive(w.s, &w.archive), tx.CreateScript(w.s, &w.script), tx.CreateDeviceCertificate(w.s, &w.cert), tx.CreateUpdateAttempt(w.s, &w.attempt), tx.CreateAuditEvent(w.s, &w.event),
 		tx.SaveNotification(w.s, &fleet.Notification{ProductID: w.product.ID, DeviceID: w.device.ID, Kind: fleet.NotifyClone, Title: "clone"}),
 		tx.SaveRefusals(platform, []fleet.Refusal{{OrgID: w.org.ID, ProductID: w.product.ID, DeviceID: w.device.ID, Identifier: "unit-1",
 			Code: fleet.RefusedExpired, Count: 1, LastAt: day(1)}}))
@@ -135,6 +139,20 @@ func (w *world) newFirmware(uuid, version string) fleet.Firmware {
 		ProductID: w.product.ID, SigningKeyID: w.key.ID, Status: fleet.FirmwareReady, Size: 10, SHA256: "sha-" + uuid, CreatedBy: w.user.ID,
 		FirmwareMetadata: fleet.FirmwareMetadata{UUID: uuid, Product: "sensor", Version: version, Platform: "rpi4", Architecture: "arm"},
 	}
+}
+
+func (w *world) newArchive(uuid string) fleet.Archive {
+	f := w.newFirmware(uuid, "1.0.0")
+	return fleet.Archive{ProductID: f.ProductID, FirmwareMetadata: f.FirmwareMetadata, SigningKeyID: f.SigningKeyID, Size: f.Size, SHA256: f.SHA256, CreatedBy: f.CreatedBy}
+}
+
+// release2 gives the group a second release, with an archive.
+func (w *world) release2(tx *store.Tx, archive int64) error {
+	rel := fleet.Release{ProductID: w.product.ID, GroupID: w.group.ID, FirmwareID: w.firmware[1].ID, ArchiveID: archive}
+	if err := tx.CreateRelease(w.s, &rel); err != nil {
+		return err
+	}
+	return tx.SetCurrentRelease(w.s, w.group.ID, rel.ID)
 }
 
 func (w *world) newGroup(name string) fleet.DeploymentGroup {

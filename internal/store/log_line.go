@@ -49,7 +49,7 @@ func (tx *Tx) ListLogLines(s fleet.Scope, deviceID int64, f fleet.LogFilter) ([]
 		where += " AND level <= " + bind(&args, int64(*f.Level))
 	}
 	if f.Search != "" {
-		where += " AND lower(message) LIKE " + bind(&args, "%"+likeEscape(strings.ToLower(f.Search))+"%") + " ESCAPE '!'"
+		where += " AND " + containing("lower(message)", strings.ToLower(f.Search), &args)
 	}
 	if !f.Since.IsZero() {
 		where += " AND at >= " + bind(&args, micros(f.Since))

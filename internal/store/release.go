@@ -3,13 +3,17 @@ package store
 import "github.com/ganglion-iot/ganglion/fleet"
 
 // CreateRelease adds a release to a group of the scope's org. Its number
-// follows the highest of the group.
+// follows the highest of the group. An archive it has must be there and stays
+// as long as the release does.
 func (tx *Tx) CreateRelease(s fleet.Scope, rel *fleet.Release) error {
 	if err := owned(s, "deployment group", &rel.OrgID); err != nil {
 		return err
 	}
 	if err := tx.queryRow("SELECT COALESCE(max(number), 0) + 1 FROM releases WHERE group_id = $1", rel.GroupID).Scan(&rel.Number); err != nil {
 		return mapErr("release", err)
+	}
+	if err := tx.holdArchive(s, rel.ArchiveID); err != nil {
+		return err
 	}
 	rel.UUID, rel.CreatedAt = newUUID(), tx.now()
 	var err error
@@ -20,14 +24,18 @@ func (tx *Tx) CreateRelease(s fleet.Scope, rel *fleet.Release) error {
 }
 
 // releaseColumns are the columns of a release under the alias r, with the
-// user who made it under ru.
+// user who made it under ru and its archive under ra.
 const (
-	releaseColumns = "r.id, r.uuid, r.org_id, r.product_id, r.group_id, r.number, r.firmware_id, r.archive_id, r.description, r.created_by, COALESCE(NULLIF(ru.name, ''), ru.email, ''), r.created_at"
-	releaseFrom    = "releases r LEFT JOIN users ru ON ru.id = r.created_by JOIN firmware f ON f.id = r.firmware_id LEFT JOIN users fu ON fu.id = f.created_by"
+	releaseColumns = "r.id, r.uuid, r.org_id, r.product_id, r.group_id, r.number, r.firmware_id, r.archive_id, COALESCE(ra.uuid, ''), " +
+		"COALESCE(ra.version, ''), r.description, r.created_by, COALESCE(NULLIF(ru.name, ''), ru.email, ''), r.created_at"
+	releaseWith = " LEFT JOIN users ru ON ru.id = r.created_by LEFT JOIN archives ra ON ra.id = r.archive_id " +
+		"JOIN firmware f ON f.id = r.firmware_id LEFT JOIN users fu ON fu.id = f.created_by"
+	releaseFrom = "releases r" + releaseWith
 )
 
 func releaseFields(r *fleet.Release) []any {
-	return []any{&r.ID, &r.UUID, &r.OrgID, &r.ProductID, &r.GroupID, &r.Number, &r.FirmwareID, &r.ArchiveID, &r.Description, &r.CreatedBy, &r.CreatedByName, at(&r.CreatedAt)}
+	return []any{&r.ID, &r.UUID, &r.OrgID, &r.ProductID, &r.GroupID, &r.Number, &r.FirmwareID, &r.ArchiveID, &r.ArchiveUUID, &r.ArchiveVersion,
+		&r.Description, &r.CreatedBy, &r.CreatedByName, at(&r.CreatedAt)}
 }
 
 func scanRelease(r row) (rel fleet.Release, err error) {

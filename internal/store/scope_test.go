@@ -180,6 +180,46 @@ func scoped(a *world) map[string]func(tx *store.Tx, s fleet.Scope) (int, error) 
 		"SetFirmwareParts": func(tx *store.Tx, s fleet.Scope) (int, error) {
 			return one(tx.SetFirmwareParts(s, a.firmware[0].ID, []string{"p"}))
 		},
+		"CreateArchive": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			x := a.newArchive("other")
+			x.OrgID = a.org.ID
+			return one(tx.CreateArchive(s, &x))
+		},
+		"ArchiveByUUID": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			_, err := tx.ArchiveByUUID(s, a.product.ID, a.archive.UUID)
+			return one(err)
+		},
+		"GroupArchive": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			if err := a.release2(tx, a.archive.ID); err != nil {
+				return 0, err
+			}
+			_, err := tx.GroupArchive(s, a.group.ID)
+			return one(err)
+		},
+		"ListArchives": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			list, _, err := tx.ListArchives(s, a.product.ID, fleet.Page{})
+			return len(list), err
+		},
+		"DeleteArchive": func(tx *store.Tx, s fleet.Scope) (int, error) { return one(tx.DeleteArchive(s, a.archive.ID)) },
+		"CreateScript": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			return one(tx.CreateScript(s, &fleet.Script{OrgID: a.org.ID, ProductID: a.product.ID, Name: "other"}))
+		},
+		"Script": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			_, err := tx.Script(s, a.product.ID, a.script.ID)
+			return one(err)
+		},
+		"ScriptByName": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			_, err := tx.ScriptByName(s, a.product.ID, a.script.Name)
+			return one(err)
+		},
+		"ListScripts": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			list, _, err := tx.ListScripts(s, fleet.ScriptFilter{ProductID: a.product.ID})
+			return len(list), err
+		},
+		"UpdateScript": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			return one(tx.UpdateScript(s, a.script.ID, a.user.ID, fleet.ScriptUpdate{}))
+		},
+		"DeleteScript": func(tx *store.Tx, s fleet.Scope) (int, error) { return one(tx.DeleteScript(s, a.script.ID)) },
 		"CreateDeploymentGroup": func(tx *store.Tx, s fleet.Scope) (int, error) {
 			g := a.newGroup("beta")
 			g.OrgID = a.org.ID

@@ -39,14 +39,17 @@ func (tx *Tx) ListSigningKeys(s fleet.Scope) ([]fleet.SigningKey, error) {
 }
 
 // DeleteSigningKey removes a signing key. It is a Conflict while firmware
-// signed by it is stored.
+// or an archive signed by it is stored.
 func (tx *Tx) DeleteSigningKey(s fleet.Scope, id int64) error {
 	return tx.remove("signing key", "signing_keys", s, id)
 }
 
-// SigningKeyInUse reports whether stored firmware was signed by the key.
+// SigningKeyInUse reports whether stored firmware or a stored archive was
+// signed by the key.
 func (tx *Tx) SigningKeyInUse(s fleet.Scope, id int64) (used bool, err error) {
 	args := []any{id}
-	err = tx.queryRow("SELECT EXISTS (SELECT 1 FROM firmware f WHERE f.signing_key_id = $1 AND "+scopeClause(s, "f.org_id", &args)+")", args...).Scan(&used)
+	scope := scopeClause(s, "org_id", &args)
+	err = tx.queryRow("SELECT EXISTS (SELECT 1 FROM firmware WHERE signing_key_id = $1 AND "+scope+
+		") OR EXISTS (SELECT 1 FROM archives WHERE signing_key_id = $1 AND "+scope+")", args...).Scan(&used)
 	return used, mapErr("signing key", err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"runtime"
 	"strings"
 	"sync"
@@ -88,13 +89,21 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
+// Page caches of SQLite connections, in KiB. The file is in the operating
+// system's cache all the same: a large one of ours would hold it twice, and
+// once for each reader.
+const (
+	writerCache = "cache_size(-8000)"
+	readerCache = "cache_size(-2000)"
+)
+
 func (db *DB) openSQLite(path string, readers int) error {
 	db.dialect = SQLite
 	// The driver takes an address: what means something in one is escaped.
 	path = "file:" + strings.ReplaceAll(url.PathEscape(path), "%2F", "/") + "?"
-	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)", "cache_size(-32000)"}}
-	writer := path + q.Encode() + "&_txlock=immediate"
-	q.Add("_pragma", "query_only(1)") // who writes in a View is told so
+	pragmas := []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"}
+	writer := path + url.Values{"_pragma": append(slices.Clone(pragmas), writerCache)}.Encode() + "&_txlock=immediate"
+	q := url.Values{"_pragma": append(pragmas, readerCache, "query_only(1)")} // who writes in a View is told so
 	var err error
 	if db.writer, err = sql.Open("sqlite", writer); err != nil {
 		return err
