@@ -41,6 +41,8 @@ func bareChild(ctx context.Context, data string) error {
 		switch {
 		case words[0] == "rss":
 			return residentKiB(true)
+		case words[0] == "cpu":
+			return cpuSeconds()
 		case words[0] == "send" && len(words) == 2:
 			n, err := strconv.Atoi(words[1])
 			if err != nil {

@@ -73,6 +73,27 @@ func (s *server) ask(command string, answer any) error {
 	return json.Unmarshal(s.lines.Bytes(), answer)
 }
 
+// calm waits until the child has done what it still had to do: until it takes
+// next to no processor time.
+func (s *server) calm() error {
+	const interval, little = 500 * time.Millisecond, 0.02 // seconds
+	var before float64
+	if err := s.ask("cpu", &before); err != nil {
+		return err
+	}
+	for {
+		time.Sleep(interval)
+		var now float64
+		if err := s.ask("cpu", &now); err != nil {
+			return err
+		}
+		if now-before < little {
+			return nil
+		}
+		before = now
+	}
+}
+
 // stop lets the child end in order.
 func (s *server) stop() error {
 	err := s.in.Close()

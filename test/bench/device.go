@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type device struct {
 	name   string
 	header http.Header
 	cert   *tls.Certificate
+	plain  bool // through the web listener without TLS, as behind a proxy
 	conn   net.Conn
 	r      *bufio.Reader
 }
@@ -75,15 +77,11 @@ func names(prefix string, n int) []string {
 // connect upgrades one device. Devices come from many addresses of loopback,
 // as a fleet does from many networks.
 func (b *bench) connect(ctx context.Context, d *device, i int) error {
-	path := "/socket/websocket"
-	conf := &tls.Config{RootCAs: b.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.X25519}}
+	path := "/device-socket/websocket"
 	if d.cert != nil {
-		conf.Certificates = []tls.Certificate{*d.cert}
-	} else {
-		path = "/device-socket/websocket"
+		path = "/socket/websocket"
 	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%200))}}, Config: conf}
-	conn, err := dialer.DialContext(ctx, "tcp", b.server.Device)
+	conn, err := b.dial(ctx, d, i)
 	if err != nil {
 		return err
 	}
@@ -108,6 +106,18 @@ func (b *bench) connect(ctx context.Context, d *device, i int) error {
 	return nil
 }
 
+func (b *bench) dial(ctx context.Context, d *device, i int) (net.Conn, error) {
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%200))}}
+	if d.plain {
+		return from.DialContext(ctx, "tcp", b.server.Web)
+	}
+	conf := &tls.Config{RootCAs: b.roots, ServerName: "localhost", MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.X25519}}
+	if d.cert != nil {
+		conf.Certificates = []tls.Certificate{*d.cert}
+	}
+	return (&tls.Dialer{NetDialer: &from, Config: conf}).DialContext(ctx, "tcp", b.server.Device)
+}
+
 // join joins the device topic and waits for the answer.
 func (d *device) join(uuid string) error {
 	params, err := json.Marshal(map[string]any{
@@ -127,6 +137,32 @@ func (d *device) join(uuid string) error {
 		err = fmt.Errorf("%s: join refused: %s", d.name, reply)
 	}
 	return err
+}
+
+// settle joins as a device does that has been there for a while: with its
+// extensions, and a report of its health sent.
+func (d *device) settle(uuid string) error {
+	if err := d.join(uuid); err != nil {
+		return err
+	}
+	for _, step := range []struct{ wait, say string }{
+		{`"extensions:get"`, `["2","2","extensions","phx_join",{"health":"0.0.1","geo":"0.0.1"}]`},
+		{`"health"`, `["2","3","extensions","health:attached",{}]`},
+		{`"health:check"`, `["2","4","extensions","health:report",{"value":{"timestamp":"2026-01-01T00:00:00Z","metadata":{},"alarms":{},"checks":{},"connectivity":{},` +
+			`"metrics":{"cpu_temp":48.3,"cpu_usage_percent":7.25,"load_1min":0.2,"mem_size_mb":1900,"mem_used_mb":310,"mem_used_percent":16,"disk_used_percentage":10}}}]`},
+	} {
+		frame, err := d.read()
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(frame, []byte(step.wait)) {
+			return fmt.Errorf("%s: %s instead of %s", d.name, frame, step.wait)
+		}
+		if err := d.write(step.say); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *device) write(text string) error {
@@ -151,23 +187,34 @@ func closeAll(list []*device) {
 	}
 }
 
-// each runs do for all devices, inFlight at a time, and returns how long it
-// took.
-func each(list []*device, do func(d *device, i int) error) (time.Duration, error) {
+// timing is how long it took to do something for each of many devices.
+type timing struct {
+	total    time.Duration
+	p50, p99 time.Duration // of one device
+}
+
+// each runs do for all devices, inFlight at a time.
+func each(list []*device, do func(d *device, i int) error) (timing, error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make([]error, inFlight)
+	took := make([]time.Duration, len(list))
 	start := time.Now()
 	for w := range inFlight {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
+				begin := time.Now()
 				if err := do(list[i], i); err != nil {
 					errs[w] = err
 					return
 				}
+				took[i] = time.Since(begin)
 			}
 		})
 	}
 	wg.Wait()
-	return time.Since(start), errors.Join(errs...)
+	t := timing{total: time.Since(start)}
+	slices.Sort(took)
+	t.p50, t.p99 = took[len(took)/2], took[len(took)*99/100]
+	return t, errors.Join(errs...)
 }

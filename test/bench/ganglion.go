@@ -12,12 +12,14 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/fwup"
 	"github.com/ganglion-iot/ganglion/internal/app"
 	"github.com/ganglion-iot/ganglion/internal/control"
+	"github.com/ganglion-iot/ganglion/internal/pki"
 	"github.com/ganglion-iot/ganglion/internal/simulate"
 )
 
@@ -30,9 +32,17 @@ const (
 	benchGroup   = "everyone"
 )
 
+// addressFile, in the data directory, holds the addresses of both listeners
+// where a server must have the same again.
+const addressFile = "addresses"
+
 func openServer(ctx context.Context, data string, log *slog.Logger) (*app.Server, error) {
 	c := app.DefaultConfig()
 	c.Data, c.Listen, c.DeviceListen = data, "127.0.0.1:0", "127.0.0.1:0"
+	if at, err := os.ReadFile(filepath.Join(data, addressFile)); err == nil {
+		// A server before this one had these addresses.
+		c.Listen, c.DeviceListen, _ = strings.Cut(string(at), " ")
+	}
 	c.AdminEmail, c.AdminPassword, c.AdminOrg = benchEmail, benchPass, benchOrg
 	c.OfferTimeout = 10 * time.Minute
 	return app.Open(ctx, c, log)
@@ -103,12 +113,12 @@ func prepare(ctx context.Context, server *app.Server, data string) (h hello, err
 	}); err != nil {
 		return h, err
 	}
-	return h, registerCertificates(ctx, c, s, filepath.Join(data, "devices"))
+	return h, registerAuthority(ctx, c, s, filepath.Join(data, jitpDir))
 }
 
 func publish(ctx context.Context, c *control.Control, s fleet.Scope, dir, version string, key fwup.PrivateKey) (fleet.Firmware, error) {
 	path, err := simulate.BuildFirmware(ctx, dir, simulate.FirmwareSpec{
-		Product: benchProduct, Version: version, Platform: "board", Architecture: "arm", Size: 1 << 20, Key: key,
+		Product: benchProduct, Version: version, Platform: "board", Architecture: "arm", Size: simulate.MaxRootFS, Key: key,
 	})
 	if err != nil {
 		return fleet.Firmware{}, err
@@ -121,25 +131,30 @@ func publish(ctx context.Context, c *control.Control, s fleet.Scope, dir, versio
 	return c.PublishFirmware(ctx, s, benchProduct, f)
 }
 
-func registerCertificates(ctx context.Context, c *control.Control, s fleet.Scope, dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.pem"))
+// registerAuthority makes an authority whose devices make themselves known,
+// and writes it below dir.
+func registerAuthority(ctx context.Context, c *control.Control, s fleet.Scope, dir string) error {
+	ca, err := pki.CreateCA("bench")
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		pem, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		name := strings.TrimSuffix(filepath.Base(file), ".pem")
-		if _, err := c.CreateDevice(ctx, s, benchProduct, control.CreateDeviceInput{Identifier: name}); err != nil {
-			return err
-		}
-		if _, err := c.AddDeviceCertificate(ctx, s, benchProduct, name, pem); err != nil {
-			return err
-		}
+	key, err := ca.KeyPEM()
+	if err != nil {
+		return err
 	}
-	return nil
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca.CertificatePEM(), 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), key, 0o600); err != nil {
+		return err
+	}
+	_, err = c.RegisterCACertificate(ctx, s, control.RegisterCAInput{
+		Certificate: ca.CertificatePEM(), JITP: &fleet.JITP{Product: benchProduct},
+	})
+	return err
 }
 
 // serveChild runs a server on a prepared directory.
@@ -155,6 +170,8 @@ func serveChild(ctx context.Context, data string, log *slog.Logger) error {
 	if err == nil {
 		err = commands(func(words []string) (any, error) {
 			switch words[0] {
+			case "cpu":
+				return cpuSeconds()
 			case "rss":
 				return residentKiB(true)
 			case "natural":
@@ -183,6 +200,15 @@ func release(ctx context.Context, c *control.Control, data string) (sent, error)
 	start := time.Now()
 	_, err = c.CreateRelease(ctx, s, benchProduct, benchGroup, control.CreateReleaseInput{FirmwareUUID: string(uuid)})
 	return sent{Start: start}, err
+}
+
+// cpuSeconds is the time this process was on a processor.
+func cpuSeconds() (float64, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, err
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds(), nil
 }
 
 // residentKiB is the resident memory of this process, after giving back what

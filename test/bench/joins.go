@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 )
 
@@ -11,8 +12,25 @@ const (
 	joinRounds  = 3
 )
 
+// way is one kind of device as the join measurement sees it.
+type way struct {
+	name         string
+	known, fresh float64 // goals: share of bare upgrades, percent
+	cpu          float64 // goal: processor time against bare upgrades
+	devices      func(round int) ([]*device, error)
+}
+
+// rate is what connecting many devices cost.
+type rate struct {
+	timing
+	perSecond float64
+	cpu       float64 // seconds of the server for 1,000 devices
+}
+
 // joins is how many devices per second authenticate and join, as a share of
-// bare TLS and WebSocket upgrades per second.
+// bare TLS and WebSocket upgrades of the same kind, and what that costs the
+// server. Devices of the first round are new each time; those of the second
+// are known.
 func joins(ctx context.Context, dir string) ([]row, error) {
 	prepared, err := startChild(ctx, "prepare", dir)
 	if err != nil {
@@ -21,38 +39,74 @@ func joins(ctx context.Context, dir string) ([]row, error) {
 	if err := prepared.stop(); err != nil {
 		return nil, err
 	}
+	authority, err := readAuthority(filepath.Join(dir, jitpDir))
+	if err != nil {
+		return nil, err
+	}
+	ways := []way{
+		{"shared secret", 45, 25, 2.2, func(round int) ([]*device, error) {
+			return sign(names(fmt.Sprintf("join-%d-", round), joinDevices), prepared.Key, prepared.Secret), nil
+		}},
+		{"certificate", 60, 30, 1.6, func(round int) ([]*device, error) {
+			return certified(authority, names(fmt.Sprintf("jitp-%d-", round), joinDevices))
+		}},
+	}
+	var rows []row
+	for _, w := range ways {
+		more, err := w.measure(ctx, dir, prepared)
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", w.name, err)
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}
+
+func (w way) measure(ctx context.Context, dir string, prepared *server) ([]row, error) {
 	s, err := startChild(ctx, "serve", dir)
 	if err != nil {
 		return nil, err
 	}
-	s.Key, s.Secret, s.OldUUID = prepared.Key, prepared.Secret, prepared.OldUUID
+	s.OldUUID = prepared.OldUUID
 	plain, err := startChild(ctx, "bare", dir)
 	if err != nil {
 		return nil, err
 	}
-	var known, fresh, perSecond []float64
+	var known, fresh, cpu, freshCPU, perSecond, spread []float64
 	for round := range joinRounds {
-		list := names(fmt.Sprintf("join-%d-", round), joinDevices)
+		list, err := w.devices(round)
+		if err != nil {
+			return nil, err
+		}
 		bare, err := joinRate(ctx, plain, list, false)
 		if err != nil {
 			return nil, err
 		}
-		newer, err := joinRate(ctx, s, list, true)
+		first, err := joinRate(ctx, s, list, true)
 		if err != nil {
+			return nil, err
+		}
+		if list, err = w.devices(round); err != nil { // a signature works once
 			return nil, err
 		}
 		again, err := joinRate(ctx, s, list, true)
 		if err != nil {
 			return nil, err
 		}
-		fresh = append(fresh, 100*newer/bare)
-		known = append(known, 100*again/bare)
-		perSecond = append(perSecond, again)
+		fresh = append(fresh, 100*first.perSecond/bare.perSecond)
+		known = append(known, 100*again.perSecond/bare.perSecond)
+		cpu = append(cpu, again.cpu/bare.cpu)
+		freshCPU = append(freshCPU, first.cpu/bare.cpu)
+		perSecond = append(perSecond, again.perSecond)
+		spread = append(spread, float64(again.p99)/float64(again.p50))
 	}
 	rows := []row{
-		atLeast("joins of known devices, share of bare upgrades", median(known), 40),
-		atLeast("joins of new devices, share of bare upgrades", median(fresh), 20),
-		orientation("joins of known devices", median(perSecond), "1/s", "about 170/s for the original"),
+		atLeast("joins of known devices, "+w.name+", share of bare upgrades", median(known), w.known),
+		atLeast("joins of new devices, "+w.name+", share of bare upgrades", median(fresh), w.fresh),
+		atMost("server time of known joins, "+w.name+", against bare upgrades", median(cpu), "×", w.cpu),
+		orientation("server time of new joins, "+w.name+", against bare upgrades", median(freshCPU), "×", ""),
+		atMost("joins of known devices, "+w.name+", p99 against p50", median(spread), "×", 5),
+		orientation("joins of known devices, "+w.name, median(perSecond), "1/s", "the original: about 170"),
 	}
 	if err := plain.stop(); err != nil {
 		return nil, err
@@ -60,20 +114,31 @@ func joins(ctx context.Context, dir string) ([]row, error) {
 	return rows, s.stop()
 }
 
-func joinRate(ctx context.Context, s *server, list []string, join bool) (float64, error) {
+func joinRate(ctx context.Context, s *server, list []*device, join bool) (r rate, err error) {
 	b, err := newBench(s)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
-	devices := sign(list, s.Key, s.Secret)
-	defer closeAll(devices)
-	took, err := each(devices, func(d *device, i int) error {
+	defer closeAll(list)
+	var before, after float64
+	if err := s.ask("cpu", &before); err != nil {
+		return r, err
+	}
+	r.timing, err = each(list, func(d *device, i int) error {
 		if err := b.connect(ctx, d, i); err != nil || !join {
 			return err
 		}
 		return d.join(s.OldUUID)
 	})
-	return float64(len(list)) / took.Seconds(), err
+	if err != nil {
+		return r, err
+	}
+	if err := s.ask("cpu", &after); err != nil {
+		return r, err
+	}
+	r.perSecond = float64(len(list)) / r.total.Seconds()
+	r.cpu = (after - before) * 1000 / float64(len(list))
+	return r, nil
 }
 
 func median(list []float64) float64 {

@@ -55,6 +55,8 @@ var measurements = []measurement{
 	{"density", density},
 	{"joins", joins},
 	{"fanout", fanOut},
+	{"restart", restart},
+	{"agent", agent},
 	{"upload", upload},
 	{"download", download},
 	{"startup", startUp},
