@@ -1,4 +1,5 @@
 // Package agent makes a ready program of package link: it reads a TOML file,
-// keeps the device connected and runs the commands the file names to reboot
-// and to identify. Only cmd/ganglion-link imports it.
+// keeps the device connected, lets the commands the file names decide and tells
+// them what happens, and answers to a service manager. Only cmd/ganglion-link
+// imports it.
 package agent

@@ -15,7 +15,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ganglion-iot/ganglion/link"
@@ -176,15 +175,19 @@ type result struct {
 
 // run runs the command of an event and waits for it. A command that is not
 // configured succeeds. Variables are pairs of a name, without the prefix
-// GANGLION_, and a value. The error names the hook.
+// GANGLION_, and a value. The error names the hook and ends with what it said:
+// on standard error, or else on standard output.
 func (r runner) run(ctx context.Context, event string, h hook, vars ...string) (result, error) {
 	if len(h.Command) == 0 {
 		return result{}, nil
 	}
 	var head firstLine
-	var both tail
-	status, err := r.start(ctx, event, h, io.MultiWriter(&head, &both), &both, vars)
-	said := string(bytes.TrimSpace(both.bytes()))
+	var out, errs tail
+	status, err := r.start(ctx, event, h, io.MultiWriter(&head, &out), &errs, vars)
+	said := string(bytes.TrimSpace(errs.bytes()))
+	if said == "" {
+		said = string(bytes.TrimSpace(out.bytes()))
+	}
 	switch {
 	case err == nil && said != "" && r.log != nil:
 		r.log.Info("hook", "hook", event, "output", said)
@@ -268,26 +271,16 @@ func variables(pairs []string) []string {
 	return env
 }
 
-// tail keeps the end of what is written to it: the error is at the end. Both
-// outputs of a command are written to it at once.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
+// tail keeps the end of what is written to it: the error is at the end.
+type tail struct{ text []byte }
 
 func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.text = append(t.text, p[max(0, len(p)-maxOutput):]...)
 	t.text = append(t.text[:0], t.text[max(0, len(t.text)-maxOutput):]...)
 	return len(p), nil
 }
 
-func (t *tail) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return bytes.ToValidUTF8(t.text, nil)
-}
+func (t *tail) bytes() []byte { return bytes.ToValidUTF8(t.text, nil) }
 
 // bounded keeps up to maxFile bytes.
 type bounded struct {

@@ -263,7 +263,7 @@ func TestWrongSettingsNameTheirKey(t *testing.T) {
 		{"[hooks]\nconnected = { timeout = \"1s\" }\n", "connected"},
 		{"[hooks]\nconnected = { command = [\"x\"], timeout = 5 }\n", "connected"},
 		{"[hooks]\nconnected = { command = [\"x\"], colour = 5 }\n", `unknown key "colour"`},
-		{"[hooks]\nconected = [\"x\"]\n", `unknown key "hooks.conected"`},
+		{"[hooks]\ncolours = [\"x\"]\n", `unknown key "hooks.colours"`},
 		{"[store]\nfiles = \"x\"\n", `unknown key "store.files"`},
 	} {
 		if _, _, err := p.options(t, minimal+c.text); err == nil || !strings.Contains(err.Error(), c.want) {
