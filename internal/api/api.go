@@ -56,7 +56,7 @@ func newServer(o Options) *server {
 	s.huma = humago.New(s.mux, humaConfig())
 	for _, register := range []func(){
 		s.accountRoutes, s.tokenRoutes, s.orgRoutes, s.memberRoutes, s.signingKeyRoutes, s.caCertificateRoutes,
-		s.productRoutes, s.sharedSecretRoutes, s.firmwareRoutes, s.deploymentGroupRoutes, s.releaseRoutes,
+		s.productRoutes, s.sharedSecretRoutes, s.firmwareRoutes, s.archiveRoutes, s.scriptRoutes, s.deploymentGroupRoutes, s.releaseRoutes,
 		s.deviceRoutes, s.deviceCommandRoutes, s.deviceCertificateRoutes, s.admissionRoutes, s.notificationRoutes,
 		s.updateAttemptRoutes, s.auditRoutes,
 		s.eventRoutes, s.healthRoutes,

@@ -41,7 +41,7 @@ func (s *server) deploymentGroupRoutes() {
 	}) (*groupAnswer, error) {
 		b := in.Body.value
 		input := control.CreateDeploymentGroupInput{
-			Name: b.Name, FirmwareUUID: b.Firmware, Active: b.IsActive, ConcurrentUpdates: b.ConcurrentUpdates, HoldTime: seconds(b.HoldTime),
+			Name: b.Name, FirmwareUUID: b.Firmware, ArchiveUUID: b.Archive, Active: b.IsActive, ConcurrentUpdates: b.ConcurrentUpdates, HoldTime: seconds(b.HoldTime),
 		}
 		if b.Conditions != nil {
 			input.Conditions = conditionsOf(*b.Conditions)
@@ -70,7 +70,9 @@ func (s *server) updateGroup(c *call, in *changeGroup) (*groupAnswer, error) {
 	}
 	b := in.Body.value.Deployment
 	if b.Firmware != "" {
-		_, err := s.control.CreateRelease(c.ctx, c.scope, in.Product, in.Name, control.CreateReleaseInput{FirmwareUUID: b.Firmware, Description: b.Description})
+		_, err := s.control.CreateRelease(c.ctx, c.scope, in.Product, in.Name, control.CreateReleaseInput{
+			FirmwareUUID: b.Firmware, ArchiveUUID: b.Archive, Description: b.Description,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -132,6 +134,7 @@ func seconds(n *int) *time.Duration {
 func groupOf(g fleet.DeploymentGroup) rest.DeploymentGroup {
 	shape := rest.DeploymentGroup{
 		UUID: g.UUID, Name: g.Name, IsActive: g.Active, State: "off", FirmwareUUID: g.Release.Firmware.UUID,
+		ArchiveUUID: textOrNull(g.Release.ArchiveUUID),
 		Conditions:  rest.Conditions{Version: g.Conditions.Version, Tags: append(rest.Tags{}, g.Conditions.Tags...), TagOperator: string(g.Conditions.TagOperator)},
 		DeviceCount: g.Devices, ReleasesCount: g.Release.Number, Platform: g.Platform, Architecture: g.Architecture,
 		ConcurrentUpdates: g.ConcurrentUpdates, FailureThreshold: g.FailureThreshold, FailureWindow: int(g.FailureWindow / time.Second),

@@ -113,7 +113,16 @@ func (s *server) deviceCommandRoutes() {
 		}) (*answer[rest.Data[rest.ScriptResult]], error) {
 			b := in.Body.value
 			timeout := *seconds(&b.Timeout)
-			r, err := s.control.RunScript(c.ctx, c.scope, in.Product, in.Identifier, b.Text, timeout)
+			var r fleet.ScriptResult
+			var err error
+			switch {
+			case b.Script != "" && b.Text != "":
+				err = fleet.InvalidField("script", "say either script or text")
+			case b.Script != "":
+				r, err = s.control.RunSupportScript(c.ctx, c.scope, in.Product, in.Identifier, b.Script, timeout)
+			default:
+				r, err = s.control.RunScript(c.ctx, c.scope, in.Product, in.Identifier, b.Text, timeout)
+			}
 			return one(r, err, func(r fleet.ScriptResult) rest.ScriptResult {
 				return rest.ScriptResult{Output: r.Output, Return: r.Return, Result: r.Result, Reason: r.Reason}
 			})

@@ -35,7 +35,7 @@ func (s *server) firmwareRoutes() {
 		})
 	register(s, route{
 		method: http.MethodPost, path: path, id: "publish-firmware", tag: tag, status: http.StatusCreated,
-		summary: "Publish a firmware signed with a key of the org", document: documentUpload,
+		summary: "Publish a firmware signed with a key of the org", document: documentUpload("firmware"),
 	}, s.publishFirmware)
 	register(s, route{method: http.MethodGet, path: path + "/{uuid}", id: "get-firmware", tag: tag, summary: "One firmware"},
 		func(c *call, in *oneFirmware) (*firmwareAnswer, error) {

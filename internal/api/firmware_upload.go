@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime/multipart"
@@ -10,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/rest"
 )
 
 // Limits of an upload. How large the file may be is decided by control.
@@ -22,32 +24,44 @@ const (
 	drainTimeout   = 10 * time.Second // at most
 )
 
-func documentUpload(op *huma.Operation) {
-	op.Description = "The form is read as it arrives. The part named firmware must have a file name; other parts are ignored."
+// documentUpload says in the document what the form of an upload is, whose part
+// with the file is named part.
+func documentUpload(part string) func(op *huma.Operation) {
+	return func(op *huma.Operation) { documentForm(op, part) }
+}
+
+func documentForm(op *huma.Operation, part string) {
+	op.Description = "The form is read as it arrives. The part named " + part + " must have a file name; other parts are ignored."
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"multipart/form-data": {
 		Schema: &huma.Schema{
-			Type: huma.TypeObject, Required: []string{"firmware"},
-			Properties: map[string]*huma.Schema{"firmware": {Type: huma.TypeString, Format: "binary", Description: "The .fw file."}},
+			Type: huma.TypeObject, Required: []string{part},
+			Properties: map[string]*huma.Schema{part: {Type: huma.TypeString, Format: "binary", Description: "The .fw file."}},
 		},
 	}}}
 }
 
 // publishFirmware hands the file of the form to control while it arrives.
 func (s *server) publishFirmware(c *call, in *InProduct) (*firmwareAnswer, error) {
+	return uploaded(c, in.Product, "firmware", s.control.PublishFirmware, firmwareOf)
+}
+
+// uploaded hands the file in the part of a form to publish while it arrives.
+func uploaded[T, U any](c *call, product, part string, publish func(context.Context, fleet.Scope, string, io.Reader) (T, error), shape func(T) U) (*answer[rest.Data[U]], error) {
 	steady := &steadyReader{in: c.r.Body, rc: http.NewResponseController(c.w)}
 	c.r.Body = steady
-	f, err := s.control.PublishFirmware(c.ctx, c.scope, in.Product, &formFile{r: c.r})
+	v, err := publish(c.ctx, c.scope, product, &formFile{r: c.r, name: part})
 	if err != nil {
 		steady.drain()
 		return nil, err
 	}
-	return one(f, nil, firmwareOf)
+	return one(v, nil, shape)
 }
 
 // formFile is the file in the form of a request. The form is not looked at
 // before the first byte is wanted, when the caller is known to be allowed.
 type formFile struct {
 	r    *http.Request
+	name string // of the part
 	part *multipart.Part
 }
 
@@ -55,25 +69,25 @@ func (f *formFile) Read(p []byte) (int, error) {
 	if f.part == nil {
 		form, err := f.r.MultipartReader()
 		if err != nil {
-			return 0, newFailure(http.StatusUnsupportedMediaType, fleet.Invalid, "", "send the firmware as a part of multipart/form-data")
+			return 0, newFailure(http.StatusUnsupportedMediaType, fleet.Invalid, "", "send the "+f.name+" as a part of multipart/form-data")
 		}
-		if f.part, err = firmwarePart(form); err != nil {
+		if f.part, err = filePart(form, f.name); err != nil {
 			return 0, err
 		}
 	}
 	return f.part.Read(p)
 }
 
-// firmwarePart finds the file in the form.
-func firmwarePart(form *multipart.Reader) (*multipart.Part, error) {
+// filePart finds the file in the form.
+func filePart(form *multipart.Reader, name string) (*multipart.Part, error) {
 	for range maxOtherParts {
 		part, err := form.NextRawPart()
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil, newFailure(http.StatusUnprocessableEntity, fleet.Invalid, "", "No firmware uploaded")
+			return nil, newFailure(http.StatusUnprocessableEntity, fleet.Invalid, "", "No "+name+" uploaded")
 		case err != nil:
 			return nil, newFailure(http.StatusBadRequest, fleet.Invalid, "", "the form can not be read")
-		case part.FormName() == "firmware" && part.FileName() != "":
+		case part.FormName() == name && part.FileName() != "":
 			return part, nil
 		}
 		if n, err := io.CopyN(io.Discard, part, maxOtherPart+1); n > maxOtherPart {

@@ -26,15 +26,21 @@ func (s *server) releaseRoutes() {
 		Body body[rest.NewRelease]
 	}) (*answer[rest.Data[rest.Release]], error) {
 		b := in.Body.value
-		r, err := s.control.CreateRelease(c.ctx, c.scope, in.Product, in.Name, control.CreateReleaseInput{FirmwareUUID: b.Firmware, Description: b.Description})
+		r, err := s.control.CreateRelease(c.ctx, c.scope, in.Product, in.Name, control.CreateReleaseInput{
+			FirmwareUUID: b.Firmware, ArchiveUUID: b.Archive, Description: b.Description,
+		})
 		return one(r, err, releaseOf)
 	})
 }
 
 func releaseOf(r fleet.Release) rest.Release {
-	return rest.Release{
+	shape := rest.Release{
 		Number: r.Number, Firmware: releaseFirmwareOf(r.Firmware), Description: r.Description, CreatedBy: r.CreatedByName, CreatedAt: r.CreatedAt,
 	}
+	if r.ArchiveUUID != "" {
+		shape.Archive = &rest.ReleaseArchive{UUID: r.ArchiveUUID, Version: r.ArchiveVersion}
+	}
+	return shape
 }
 
 func releaseFirmwareOf(f fleet.Firmware) rest.ReleaseFirmware {

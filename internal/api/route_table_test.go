@@ -81,6 +81,20 @@ var operations = map[string]struct {
 	"delete-firmware":   {manage, "", 409}, // a release uses it
 	"download-firmware": {manage, "", 302},
 
+	"list-archives":    {view, "", 200},
+	"get-archive":      {view, "", 404}, // uploads have tests of their own
+	"publish-archive":  {manage, "", 415},
+	"delete-archive":   {manage, "", 404},
+	"download-archive": {manage, "", 404},
+
+	"list-scripts":        {view, "", 200},
+	"list-device-scripts": {view, "", 200},
+	"get-script":          {view, "", 200},
+	"create-script":       {manage, `{"name":"{fresh}","text":"1+1","tags":"lab,qa"}`, 200},
+	"update-script":       {manage, `{"text":"2+2"}`, 200},
+	"delete-script":       {manage, "", 204},
+	"run-device-script":   {manage, "", 409}, // it is not connected
+
 	"list-deployment-groups":  {view, "", 200},
 	"get-deployment-group":    {view, "", 200},
 	"create-deployment-group": {manage, `{"name":"beta","firmware":"{uuid}","conditions":{"version":"","tags":[]}}`, 201},
@@ -137,7 +151,7 @@ func (w *world) fixture(t *testing.T, n int, members []person) map[string]string
 		}
 	}
 	words := map[string]string{
-		"org": fmt.Sprintf("org-%d", n), "product": "thermo", "name": "devkey", "identifier": "SN-1", "fresh": fmt.Sprintf("fresh-%d", n),
+		"org": fmt.Sprintf("org-%d", n), "product": "thermo", "name": "devkey", "identifier": "SN-1", "script": "uptime", "fresh": fmt.Sprintf("fresh-%d", n),
 		"freshkey": publicKey(2*n + 1), "email": "guest@example.com",
 	}
 	_, err := w.control.CreateOrg(ctx, w.admin.scope, words["org"])
@@ -155,6 +169,8 @@ func (w *world) fixture(t *testing.T, n int, members []person) map[string]string
 	f := w.publish(t, s, p, k, fmt.Sprintf("11111111-1111-5111-8111-%012d", n), "1.0.0")
 	words["firmware"] = f.UUID
 	_, err = w.control.CreateDeploymentGroup(ctx, s, "thermo", control.CreateDeploymentGroupInput{Name: "qa", FirmwareUUID: f.UUID})
+	must(err)
+	_, err = w.control.CreateScript(ctx, s, "thermo", "uptime", "1+1", nil)
 	must(err)
 	_, err = w.control.CreateDevice(ctx, s, "thermo", control.CreateDeviceInput{Identifier: "SN-1"})
 	must(err)

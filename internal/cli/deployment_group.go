@@ -133,7 +133,7 @@ func seconds(cmd *cobra.Command, flag string, d time.Duration) *int {
 
 func deploymentCreateCommand(inv *invocation) *cobra.Command {
 	var s deploymentSettings
-	var name, firmware string
+	var name, firmware, archive string
 	var start bool
 	cmd := &cobra.Command{
 		Use: "create NAME --firmware FIRMWARE", Short: "Make a group with its first release", Args: cobra.MaximumNArgs(1),
@@ -143,6 +143,7 @@ beginning of one, or a version. The group starts paused unless --start is given.
 	}
 	cmd.Flags().StringVar(&name, "name", "", "the same as NAME")
 	cmd.Flags().StringVar(&firmware, "firmware", "", "firmware of the first release")
+	cmd.Flags().StringVar(&archive, "archive", "", "`uuid` of an archive for its devices beside the firmware")
 	cmd.Flags().BoolVar(&start, "start", false, "begin at once")
 	s.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -165,7 +166,7 @@ beginning of one, or a version. The group starts paused unless --start is given.
 			return err
 		}
 		g, err := p.CreateDeploymentGroup(ctx, rest.NewDeploymentGroup{
-			Name: name, Firmware: f.UUID, IsActive: start, ConcurrentUpdates: s.concurrent, HoldTime: seconds(cmd, "hold", s.hold),
+			Name: name, Firmware: f.UUID, Archive: archive, IsActive: start, ConcurrentUpdates: s.concurrent, HoldTime: seconds(cmd, "hold", s.hold),
 			Conditions: s.conditions(cmd, rest.Conditions{}),
 		})
 		if err != nil {
@@ -191,13 +192,14 @@ func (inv *invocation) nextOf(g rest.DeploymentGroup) {
 }
 
 func deploymentReleaseCommand(inv *invocation) *cobra.Command {
-	var description string
+	var description, archive string
 	cmd := &cobra.Command{
 		Use: "release NAME FIRMWARE", Short: "Give a group a new release", Args: cobra.ExactArgs(2),
 		Long:    "Give a group a new release. FIRMWARE is a uuid, the beginning of one, or a version.",
 		Example: "  ganglion deployment release qa 1.1.0 --description \"fixes the clock\"",
 	}
 	cmd.Flags().StringVar(&description, "description", "", "what the release is for")
+	cmd.Flags().StringVar(&archive, "archive", "", "`uuid` of an archive for its devices beside the firmware; without it they get none")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		p, err := inv.inProduct(ctx)
@@ -212,7 +214,7 @@ func deploymentReleaseCommand(inv *invocation) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if g, err = p.ChangeDeploymentGroup(ctx, args[0], rest.DeploymentGroupChange{Firmware: f.UUID, Description: description}); err != nil {
+		if g, err = p.ChangeDeploymentGroup(ctx, args[0], rest.DeploymentGroupChange{Firmware: f.UUID, Archive: archive, Description: description}); err != nil {
 			return inv.explain(ctx, err, inv.aboutGroup(ctx, p, args[0]))
 		}
 		if inv.json {

@@ -143,6 +143,9 @@ func groupProperties(g rest.DeploymentGroup) properties {
 	p := properties{{"name", plain(g.Name)}, {"state", groupState(g)}}
 	if r := g.CurrentRelease; r != nil {
 		p.add("release", fmt.Sprintf("%d: %s  %s", r.Number, plain(r.Firmware.Version), r.Firmware.UUID))
+		if g.ArchiveUUID != nil {
+			p.add("archive", *g.ArchiveUUID)
+		}
 	}
 	p.add("for", conditions(g.Conditions))
 	p.add("platform", plain(g.Platform+" "+g.Architecture))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ganglion-iot/ganglion/internal/rest"
 )
 
 // maxText is the longest script or code that is read, in bytes. The server
@@ -39,15 +41,20 @@ device says that the script failed.`,
 		if err != nil {
 			return inv.explain(ctx, err, inv.aboutDevice(ctx, p, args[0]))
 		}
-		if err := inv.show(r, func() string { return printed(r.Output) }); err != nil {
-			return err
-		}
-		if r.Result == "error" {
-			return errors.New("the script failed on the device: " + plain(or(r.Reason, "it does not say why")))
-		}
-		return nil
+		return inv.showResult(r)
 	}
 	return cmd
+}
+
+// showResult shows what came of a script; that it failed is an error.
+func (inv *invocation) showResult(r rest.ScriptResult) error {
+	if err := inv.show(r, func() string { return printed(r.Output) }); err != nil {
+		return err
+	}
+	if r.Result == "error" {
+		return errors.New("the script failed on the device: " + plain(or(r.Reason, "it does not say why")))
+	}
+	return nil
 }
 
 // readText reads a file that a person names; "-" is standard input.

@@ -16,8 +16,9 @@ import (
 	"github.com/ganglion-iot/ganglion/internal/rest"
 )
 
-// publishing is what "firmware publish" was asked for.
+// publishing is what the publishing of a file was asked for.
 type publishing struct {
+	cmd    *cobra.Command
 	sign   bool
 	key    string
 	groups []string
@@ -33,64 +34,27 @@ func firmwarePublishCommand(inv *invocation) *cobra.Command {
 ` + signHelp,
 		Example: "  ganglion firmware publish thermostat.fw\n  ganglion firmware publish thermostat.fw --key devkey --deploy qa",
 	}
+	o.flags(cmd)
+	cmd.Flags().StringSliceVar(&o.groups, "deploy", nil, "release it to this deployment `group`; may be repeated")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return inv.publish(cmd.Context(), args[0], o) }
+	return cmd
+}
+
+func (o *publishing) flags(cmd *cobra.Command) {
+	o.cmd = cmd
 	cmd.Flags().StringVar(&o.key, "key", "", "sign with this key of this machine")
 	cmd.Flags().BoolVar(&o.sign, "sign", false, "sign first, with --key or the key in the environment")
-	cmd.Flags().StringSliceVar(&o.groups, "deploy", nil, "release it to this deployment `group`; may be repeated")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if o.sign && o.key == "" {
-			key, err := inv.signingKey(cmd.Context(), "")
-			if err != nil {
-				return err
-			}
-			if key == nil {
-				return usage(cmd, errors.New("sign with which key? say --key NAME, or set GANGLION_FW_PRIVATE_KEY"))
-			}
-		}
-		return inv.publish(cmd.Context(), args[0], o)
-	}
-	return cmd
 }
 
 // publish checks what can be checked here, signs, sends and releases.
 func (inv *invocation) publish(ctx context.Context, file string, o publishing) error {
-	info, _, err := inspectFirmware(file)
+	ready, err := inv.prepare(ctx, file, o)
 	if err != nil {
 		return err
 	}
-	if inv.flags.Product == "" {
-		// The file says what it is for; a setting must agree with it.
-		s, err := inv.settings()
-		if err != nil {
-			return err
-		}
-		if s.Product == "" {
-			inv.flags.Product = info.Product
-		}
-	}
-	p, err := inv.inProduct(ctx)
-	if err != nil {
-		return err
-	}
-	if info.Product != p.Product {
-		return fleet.Errorf(fleet.Conflict, "%s is built for the product %q, not for %q", file, plain(info.Product), p.Product).
-			WithHint(fmt.Sprintf("say --product %q if that is where it belongs", info.Product))
-	}
-	for _, group := range o.groups {
-		if _, err := p.DeploymentGroup(ctx, group); err != nil {
-			return inv.explain(ctx, err, inv.aboutGroup(ctx, p, group))
-		}
-	}
-	signed, done, err := inv.signedCopy(ctx, file, o)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if !info.Signed && signed == file {
-		return fleet.Errorf(fleet.Invalid, "%s is not signed", file).
-			WithHint("sign it on the way with --key NAME; `ganglion key list` shows the keys")
-	}
-	inv.say("%s %s for %s (%s), %s", plain(info.Product), plain(info.Version), plain(info.Platform), plain(info.Architecture), plain(info.UUID))
-	f, err := inv.upload(ctx, p, signed, filepath.Base(file))
+	defer ready.done()
+	p := ready.product
+	f, err := send(inv, ctx, ready, p.PublishFirmware)
 	if err != nil {
 		return inv.explain(ctx, err, inv.about(p, "", ""))
 	}
@@ -108,6 +72,65 @@ func (inv *invocation) publish(ctx context.Context, file string, o publishing) e
 		inv.next("ganglion deployment create NAME --firmware "+plain(f.Version), "ganglion deployment release NAME "+plain(f.Version))
 	}
 	return nil
+}
+
+// readyFile is a signed file that may be sent.
+type readyFile struct {
+	product      *rest.ProductClient
+	signed, name string
+	done         func() // removes what was made on the way
+}
+
+// prepare checks what can be checked here and signs.
+func (inv *invocation) prepare(ctx context.Context, file string, o publishing) (ready readyFile, err error) {
+	if o.sign && o.key == "" {
+		key, err := inv.signingKey(ctx, "")
+		if err != nil {
+			return ready, err
+		}
+		if key == nil {
+			return ready, usage(o.cmd, errors.New("sign with which key? say --key NAME, or set GANGLION_FW_PRIVATE_KEY"))
+		}
+	}
+	info, _, err := inspectFirmware(file)
+	if err != nil {
+		return ready, err
+	}
+	if inv.flags.Product == "" {
+		// The file says what it is for; a setting must agree with it.
+		s, err := inv.settings()
+		if err != nil {
+			return ready, err
+		}
+		if s.Product == "" {
+			inv.flags.Product = info.Product
+		}
+	}
+	p, err := inv.inProduct(ctx)
+	if err != nil {
+		return ready, err
+	}
+	if info.Product != p.Product {
+		return ready, fleet.Errorf(fleet.Conflict, "%s is built for the product %q, not for %q", file, plain(info.Product), p.Product).
+			WithHint(fmt.Sprintf("say --product %q if that is where it belongs", info.Product))
+	}
+	for _, group := range o.groups {
+		if _, err := p.DeploymentGroup(ctx, group); err != nil {
+			return ready, inv.explain(ctx, err, inv.aboutGroup(ctx, p, group))
+		}
+	}
+	signed, done, err := inv.signedCopy(ctx, file, o)
+	if err != nil {
+		return ready, err
+	}
+	if !info.Signed && signed == file {
+		done()
+		return ready, fleet.Errorf(fleet.Invalid, "%s is not signed", file).
+			WithHint("sign it on the way with --key NAME; `ganglion key list` shows the keys")
+	}
+	inv.say("%s %s for %s (%s), %s", plain(info.Product), plain(info.Version), plain(or(info.Platform, "any platform")),
+		plain(or(info.Architecture, "any architecture")), plain(info.UUID))
+	return readyFile{product: p, signed: signed, name: filepath.Base(file), done: done}, nil
 }
 
 // signedCopy signs the file to a temporary one if a key was asked for. done
@@ -134,26 +157,26 @@ func (inv *invocation) signedCopy(ctx context.Context, file string, o publishing
 	return name, done, nil
 }
 
-// upload sends the file, with a bar on a terminal.
-func (inv *invocation) upload(ctx context.Context, p *rest.ProductClient, file, name string) (rest.Firmware, error) {
-	f, err := openFirmware(file)
+// send sends the file, with a bar on a terminal.
+func send[T any](inv *invocation, ctx context.Context, ready readyFile, publish func(context.Context, rest.Upload) (T, error)) (none T, err error) {
+	f, err := openFirmware(ready.signed)
 	if err != nil {
-		return rest.Firmware{}, err
+		return none, err
 	}
 	defer f.Close()
 	stat, err := f.Stat()
 	if err != nil {
-		return rest.Firmware{}, err
+		return none, err
 	}
-	up := rest.Upload{Name: name, Size: stat.Size(), File: f}
+	up := rest.Upload{Name: ready.name, Size: stat.Size(), File: f}
 	if inv.json || !isTerminal(inv.err) {
-		return p.PublishFirmware(ctx, up)
+		return publish(ctx, up)
 	}
 	bar, finish := uploadBar(inv.err, stat.Size())
 	up.Progress = func(read []byte) { bar.IncrBy(len(read)) }
-	firmware, err := p.PublishFirmware(ctx, up)
+	sent, err := publish(ctx, up)
 	finish(err == nil)
-	return firmware, err
+	return sent, err
 }
 
 // uploadBar shows how much is sent; a full bar means that the server verifies.

@@ -127,6 +127,13 @@ func (inv *invocation) about(p *rest.ProductClient, noun, name string) subject {
 	return subject{c: c, org: p.Org, product: p.Product, noun: noun, name: name}
 }
 
+// aboutListed is about for a noun that has a list command.
+func (inv *invocation) aboutListed(p *rest.ProductClient, noun, name string) subject {
+	s := inv.about(p, noun, name)
+	s.list = "ganglion " + noun + " list"
+	return s
+}
+
 // aboutDevice is about for a device.
 func (inv *invocation) aboutDevice(ctx context.Context, p *rest.ProductClient, identifier string) subject {
 	s := inv.about(p, "device", identifier)

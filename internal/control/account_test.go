@@ -215,7 +215,7 @@ func emptyHouse(t *testing.T) *house {
 	t.Helper()
 	h := newHouse(t)
 	_, writer := h.db.SQL()
-	for _, table := range []string{"network_identities", "alarms", "device_health", "notifications", "audit_events", "update_attempts", "connections", "device_certificates", "devices", "releases", "deployment_groups", "firmware",
+	for _, table := range []string{"network_identities", "alarms", "device_health", "notifications", "audit_events", "update_attempts", "connections", "device_certificates", "devices", "releases", "deployment_groups", "scripts", "archives", "firmware",
 		"shared_secrets", "signing_keys", "ca_certificates", "products", "tokens", "memberships", "users", "orgs"} {
 		if _, err := writer.ExecContext(t.Context(), "DELETE FROM "+table); err != nil {
 			t.Fatal(err)

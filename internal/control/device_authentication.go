@@ -113,7 +113,7 @@ func (c *Control) loadSecret(ctx context.Context, key string) (x openSecret, err
 func (c *Control) knownOrNewDevice(ctx context.Context, secret openSecret, who claimant) (d fleet.Device, err error) {
 	s := authentication.In(secret.OrgID)
 	err = c.store.View(ctx, func(tx *store.Tx) error {
-		d, err = tx.DeviceByIdentifier(s, who.identifier)
+		d, err = tx.DeviceSigningIn(s, who.identifier)
 		return err
 	})
 	if fleet.KindOf(err) == fleet.NotFound && secret.DeviceID == 0 {
@@ -136,7 +136,7 @@ func (c *Control) newDevice(ctx context.Context, s fleet.Scope, secret openSecre
 	deleted := false
 	err = c.commit(ctx, s, func(w *changing) error {
 		// A device that dials twice at once is made once.
-		if d, err = w.DeviceByIdentifier(s, who.identifier); fleet.KindOf(err) != fleet.NotFound {
+		if d, err = w.DeviceSigningIn(s, who.identifier); fleet.KindOf(err) != fleet.NotFound {
 			return err
 		}
 		if deleted, err = w.DeviceDeleted(s, secret.ProductID, who.identifier); err != nil || deleted {

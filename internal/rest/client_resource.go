@@ -229,7 +229,16 @@ func (p *ProductClient) DeviceCommand(ctx context.Context, identifier, command s
 // RunScript has a connected device run a script and waits for the result,
 // timeout long; 0: as long as the server does by itself.
 func (p *ProductClient) RunScript(ctx context.Context, identifier, text string, timeout time.Duration) (ScriptResult, error) {
-	in := Script{Text: text, Timeout: int((timeout + time.Second - 1) / time.Second)}
+	return p.runScript(ctx, identifier, Script{Text: text}, timeout)
+}
+
+// RunSupportScript is RunScript for a script of the product, by its name or id.
+func (p *ProductClient) RunSupportScript(ctx context.Context, identifier, script string, timeout time.Duration) (ScriptResult, error) {
+	return p.runScript(ctx, identifier, Script{Script: script}, timeout)
+}
+
+func (p *ProductClient) runScript(ctx context.Context, identifier string, in Script, timeout time.Duration) (ScriptResult, error) {
+	in.Timeout = int((timeout + time.Second - 1) / time.Second)
 	var answer Data[ScriptResult]
 	err := p.c.do(ctx, call{
 		method: http.MethodPost, path: p.path("devices", identifier, "run-script"), in: in, out: &answer, patience: max(timeout, answerTimeout) + answerTimeout,
@@ -321,4 +330,44 @@ func (c *Client) OrgNotifications(ctx context.Context, org string, limit int) ([
 // DismissOrgNotifications removes those that are about no product.
 func (c *Client) DismissOrgNotifications(ctx context.Context, org string, uuids []string) (Dismissed, error) {
 	return one[Dismissed](ctx, c, http.MethodPost, Dismissal{Notifications: uuids}, "orgs", org, "notifications", "dismiss")
+}
+
+// Archives lists the product's archives, newest first.
+func (p *ProductClient) Archives(ctx context.Context, limit int) ([]Archive, error) {
+	return all[Archive](ctx, p.c, nil, limit, p.path("archives")...)
+}
+
+// Archive returns one archive.
+func (p *ProductClient) Archive(ctx context.Context, uuid string) (Archive, error) {
+	return one[Archive](ctx, p.c, http.MethodGet, nil, p.path("archives", uuid)...)
+}
+
+// DeleteArchive deletes an archive no release has.
+func (p *ProductClient) DeleteArchive(ctx context.Context, uuid string) error {
+	return p.c.send(ctx, http.MethodDelete, nil, p.path("archives", uuid)...)
+}
+
+// Scripts lists the product's scripts by name, without their texts.
+func (p *ProductClient) Scripts(ctx context.Context, query url.Values) ([]SupportScript, error) {
+	return all[SupportScript](ctx, p.c, query, 0, p.path("scripts")...)
+}
+
+// Script returns one script by its name or id.
+func (p *ProductClient) Script(ctx context.Context, script string) (SupportScript, error) {
+	return one[SupportScript](ctx, p.c, http.MethodGet, nil, p.path("scripts", script)...)
+}
+
+// CreateScript keeps a script.
+func (p *ProductClient) CreateScript(ctx context.Context, in SupportScriptChange) (SupportScript, error) {
+	return one[SupportScript](ctx, p.c, http.MethodPost, in, p.path("scripts")...)
+}
+
+// ChangeScript changes a script.
+func (p *ProductClient) ChangeScript(ctx context.Context, script string, in SupportScriptChange) (SupportScript, error) {
+	return one[SupportScript](ctx, p.c, http.MethodPut, in, p.path("scripts", script)...)
+}
+
+// DeleteScript deletes a script.
+func (p *ProductClient) DeleteScript(ctx context.Context, script string) error {
+	return p.c.send(ctx, http.MethodDelete, nil, p.path("scripts", script)...)
 }

@@ -115,7 +115,8 @@ type UpdateAttempt struct {
 
 // Script is what a device is to run.
 type Script struct {
-	Text    string `json:"text" doc:"In the language of the device's console."`
+	Text    string `json:"text,omitempty" doc:"In the language of the device's console."`
+	Script  string `json:"script,omitempty" doc:"In place of text: name or id of a script of the product."`
 	Timeout int    `json:"timeout_seconds,omitempty" doc:"How long to wait; 30 if it is left out, at most 300."`
 }
 

@@ -87,6 +87,7 @@ type GroupCounts struct {
 type NewDeploymentGroup struct {
 	Name              string      `json:"name"`
 	Firmware          string      `json:"firmware" doc:"UUID of the first release's firmware."`
+	Archive           string      `json:"archive,omitempty" doc:"UUID of the first release's archive."`
 	Conditions        *Conditions `json:"conditions,omitempty"`
 	IsActive          bool        `json:"is_active,omitempty"`
 	ConcurrentUpdates int         `json:"concurrent_updates,omitempty"`
@@ -97,6 +98,7 @@ type NewDeploymentGroup struct {
 // is set; then the other fields are ignored.
 type DeploymentGroupChange struct {
 	Firmware          string      `json:"firmware,omitempty" doc:"UUID: makes a new release of it."`
+	Archive           string      `json:"archive,omitempty" doc:"UUID, of the new release."`
 	Description       string      `json:"description,omitempty" doc:"Of the new release."`
 	Name              *string     `json:"name,omitempty"`
 	IsActive          *bool       `json:"is_active,omitempty"`
@@ -120,14 +122,22 @@ type UpdateDeployment struct {
 type Release struct {
 	Number      int             `json:"number"`
 	Firmware    ReleaseFirmware `json:"firmware"`
+	Archive     *ReleaseArchive `json:"archive"`
 	Description string          `json:"description"`
 	CreatedBy   string          `json:"created_by"`
 	CreatedAt   time.Time       `json:"created_at"`
 }
 
-// NewRelease gives a group a firmware.
+// ReleaseArchive is the archive of a release in short.
+type ReleaseArchive struct {
+	UUID    string `json:"uuid"`
+	Version string `json:"version"`
+}
+
+// NewRelease gives a group a firmware, and an archive if it names one.
 type NewRelease struct {
 	Firmware    string `json:"firmware" doc:"UUID."`
+	Archive     string `json:"archive,omitempty" doc:"UUID; without it the release has none."`
 	Description string `json:"description,omitempty"`
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/ganglion-iot/ganglion/fleet"
 )
 
-// Upload is a firmware file on its way to the server.
+// Upload is a file of firmware or of an archive on its way to the server.
 type Upload struct {
 	Name     string            // of the file
 	Size     int64             // bytes; must be what File gives
@@ -19,44 +19,54 @@ type Upload struct {
 	Progress func(read []byte) // called with every piece read; must not keep it; may be nil
 }
 
-// PublishFirmware sends a firmware file in one pass with its length known
-// before. It is never retried. The server verifies the whole file before it
-// answers, so the last byte may be sent long before the answer.
+// PublishFirmware sends a firmware file.
 func (p *ProductClient) PublishFirmware(ctx context.Context, up Upload) (Firmware, error) {
-	address, err := p.c.address(nil, p.path("firmwares")...)
+	return publish[Firmware](ctx, p.c, up, "firmware", p.path("firmwares")...)
+}
+
+// PublishArchive sends the file of an archive.
+func (p *ProductClient) PublishArchive(ctx context.Context, up Upload) (Archive, error) {
+	return publish[Archive](ctx, p.c, up, "archive", p.path("archives")...)
+}
+
+// publish sends a file in one pass with its length known before, as a part of
+// a form. It is never retried. The server verifies the whole file before it
+// answers, so the last byte may be sent long before the answer.
+func publish[T any](ctx context.Context, c *Client, up Upload, part string, path ...string) (none T, err error) {
+	address, err := c.address(nil, path...)
 	if err != nil {
-		return Firmware{}, err
+		return none, err
 	}
 	var frame bytes.Buffer
 	form := multipart.NewWriter(&frame)
-	if _, err := form.CreateFormFile("firmware", up.Name); err != nil {
-		return Firmware{}, fmt.Errorf("upload: %w", err)
+	if _, err := form.CreateFormFile(part, up.Name); err != nil {
+		return none, fmt.Errorf("upload: %w", err)
 	}
 	head := bytes.Clone(frame.Bytes())
 	frame.Reset()
 	if err := form.Close(); err != nil {
-		return Firmware{}, fmt.Errorf("upload: %w", err)
+		return none, fmt.Errorf("upload: %w", err)
 	}
 	tail := frame.Bytes()
 	body := io.MultiReader(bytes.NewReader(head), &meter{r: up.File, progress: up.Progress, left: up.Size}, bytes.NewReader(tail))
-	req, err := p.c.request(ctx, http.MethodPost, address, body)
+	req, err := c.request(ctx, http.MethodPost, address, body)
 	if err != nil {
-		return Firmware{}, err
+		return none, err
 	}
 	req.ContentLength = int64(len(head)) + up.Size + int64(len(tail))
 	req.Header.Set("Content-Type", form.FormDataContentType())
 	// A server that refuses says so before the bytes are sent.
 	req.Header.Set("Expect", "100-continue")
-	resp, err := p.c.http.Do(req)
+	resp, err := c.http.Do(req)
 	if err != nil {
-		return Firmware{}, p.c.unreachable(ctx, err)
+		return none, c.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return Firmware{}, failure(resp)
+		return none, failure(resp)
 	}
-	var answer Data[Firmware]
-	err = p.c.decode(ctx, resp, &answer)
+	var answer Data[T]
+	err = c.decode(ctx, resp, &answer)
 	return answer.Data, err
 }
 
