@@ -86,11 +86,30 @@ func (tx *Tx) DeviceByIdentifier(s fleet.Scope, identifier string) (fleet.Device
 	return tx.device("d.identifier = $1", s, identifier)
 }
 
-// DeviceByFingerprint finds the device that signs in with the certificate of a
-// fingerprint, the upper hex SHA-1 of its DER. It is asked across orgs, in one
-// read: it is on the way of every device that connects.
+// signInColumns are what is read of a device that connects: as all do at once
+// after a restart, tables of no use for that are left alone.
+const signInColumns = "d.id, d.uuid, d.org_id, d.product_id, d.identifier, d.group_id, d.updates_enabled, d.blocked_until, " +
+	"d.extensions_off, d.connecting_code, d.admission, d.admission_reason"
+
+func (tx *Tx) deviceSigningIn(cond string, s fleet.Scope, args ...any) (fleet.Device, error) {
+	return scanOne("device", tx.queryRow("SELECT "+signInColumns+" FROM devices d WHERE "+cond+" AND d.deleted_at = 0 AND "+
+		scopeClause(s, "d.org_id", &args), args...), func(r row) (d fleet.Device, err error) {
+		return d, r.Scan(&d.ID, &d.UUID, &d.OrgID, &d.ProductID, &d.Identifier, &d.GroupID, &d.UpdatesEnabled, at(&d.BlockedUntil),
+			&d.ExtensionsOff, &d.ConnectingCode, &d.Admission, &d.AdmissionReason)
+	})
+}
+
+// DeviceSigningIn finds a device of the org by its identifier, with its
+// settings only: no tags, firmware, connection, group or attempt.
+func (tx *Tx) DeviceSigningIn(s fleet.Scope, identifier string) (fleet.Device, error) {
+	return tx.deviceSigningIn("d.identifier = $1", s, identifier)
+}
+
+// DeviceByFingerprint is DeviceSigningIn for a device with a certificate, by
+// the certificate's fingerprint: the upper hex SHA-1 of its DER. It is asked
+// across orgs.
 func (tx *Tx) DeviceByFingerprint(fingerprint string) (fleet.Device, error) {
-	return tx.device("d.id = (SELECT x.device_id FROM device_certificates x WHERE x.fingerprint = $1)", fleet.SystemScope("device authentication"), fingerprint)
+	return tx.deviceSigningIn("d.id = (SELECT x.device_id FROM device_certificates x WHERE x.fingerprint = $1)", fleet.SystemScope("device authentication"), fingerprint)
 }
 
 // DeviceDeleted reports whether a device of the product was deleted that had
