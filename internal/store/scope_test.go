@@ -270,6 +270,10 @@ func scoped(a *world) map[string]func(tx *store.Tx, s fleet.Scope) (int, error) 
 			d, err := tx.DeviceByIdentifier(s, "unit-1")
 			return own([]fleet.Device{d}, func(d fleet.Device) bool { return d.ID == a.device.ID }), err
 		},
+		"DeviceSigningIn": func(tx *store.Tx, s fleet.Scope) (int, error) {
+			d, err := tx.DeviceSigningIn(s, "unit-1")
+			return own([]fleet.Device{d}, func(d fleet.Device) bool { return d.ID == a.device.ID }), err
+		},
 		"DevicesByIDs": func(tx *store.Tx, s fleet.Scope) (int, error) {
 			list, err := tx.DevicesByIDs(s, []int64{a.device.ID})
 			return len(list), err
