@@ -61,7 +61,7 @@ var layers = map[string][]string{
 }
 
 // testOnly packages serve tests and benchmarks and may import anything.
-var testOnly = []string{"test", "test/bench", "internal/store/storetest", "internal/blob/blobtest", "internal/simulate/density", "link/clientcert/clientcerttest", "test/chromium", "test/screenshot"}
+var testOnly = []string{"test", "test/bench", "internal/store/storetest", "internal/blob/blobtest", "internal/simulate/density", "internal/gateway/wirecheck", "link/clientcert/clientcerttest", "test/chromium", "test/screenshot"}
 
 // drivers may be imported by one package of ours only.
 var drivers = map[string][]string{

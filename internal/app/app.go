@@ -35,6 +35,7 @@ type Server struct {
 	config  Config
 	log     *slog.Logger
 	metrics *prometheus.Registry
+	record  gateway.Recorder // nil: nobody records
 
 	store   *store.DB
 	bus     *bus.Bus
@@ -56,15 +57,24 @@ type Server struct {
 	closers     []func() error
 }
 
+// Option changes what Open makes.
+type Option func(*Server)
+
+// Recording has a recorder told of every connection of a device.
+func Recording(r gateway.Recorder) Option { return func(s *Server) { s.record = r } }
+
 // Open opens every part in order and binds both listeners. When a part fails
 // the parts before it are closed again and the error says which it was.
-func Open(ctx context.Context, c Config, log *slog.Logger) (_ *Server, err error) {
+func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
 	s := &Server{config: c, log: log, metrics: prometheus.NewRegistry(), draining: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
+	for _, o := range options {
+		o(s)
+	}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, step := range []struct {
 		what string
@@ -251,7 +261,7 @@ func (s *Server) openControl(ctx context.Context) error {
 func (s *Server) openGateway(context.Context) error {
 	s.gateway = gateway.New(gateway.Options{
 		Control: s.control, Store: s.store, Bus: s.bus, Node: s.config.Node, Logger: s.log, Metrics: s.metrics,
-		Offers: s.rollout, Archives: s.control, FlappingLimit: s.config.FlappingLimit,
+		Offers: s.rollout, Archives: s.control, FlappingLimit: s.config.FlappingLimit, Record: s.record,
 	})
 	conf, err := s.deviceTLS()
 	if err != nil {

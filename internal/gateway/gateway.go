@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/ganglion-iot/ganglion/internal/bus"
 	"github.com/ganglion-iot/ganglion/internal/control"
 	"github.com/ganglion-iot/ganglion/internal/store"
+	"github.com/ganglion-iot/ganglion/phx"
 )
 
 // Options are the parts the gateway works with, and its limits. A zero limit
@@ -36,6 +38,10 @@ type Options struct {
 
 	// Archives says which archive devices are to have. nil: none.
 	Archives Archives
+
+	// Record is told of every connection of a device. nil: nobody is, which
+	// costs nothing.
+	Record Recorder
 
 	// HealthInterval and GeoInterval are how often devices are asked for their
 	// health and their place, beside once when they connect. HealthInterval 0:
@@ -91,6 +97,11 @@ type Offers interface {
 	Poll(ctx context.Context, r fleet.DeviceReport) (fleet.PollAnswer, error)
 }
 
+// Recorder takes the connection of a device before the answer to its upgrade
+// is written, and returns it or one in its place, to see what passes: plain
+// WebSocket frames, without TLS.
+type Recorder func(conn net.Conn, identifier string, s phx.Serializer) net.Conn
+
 // defaultRedirect is where people learn what this server is.
 const defaultRedirect = "https://github.com/ganglion-iot/ganglion"
 
@@ -129,6 +140,7 @@ type Gateway struct {
 	metrics   *metrics
 	terminals *terminals
 	archives  Archives
+	record    Recorder
 	changes   *changes
 	flushers  chan struct{} // a slot for each goroutine that writes to a device
 
@@ -158,6 +170,7 @@ func New(o Options) *Gateway {
 		polls:     newAdmission(or(o.Polls, 256), or(o.WaitingPolls, 4096), or(o.AuthenticationTimeout, 10*time.Second)),
 		registry:  newRegistry(),
 		archives:  o.Archives,
+		record:    o.Record,
 		changes:   newChanges(),
 		flushers:  make(chan struct{}, maxFlushers),
 

@@ -26,6 +26,7 @@ import (
 	"github.com/ganglion-iot/ganglion/internal/blob"
 	"github.com/ganglion-iot/ganglion/internal/bus"
 	"github.com/ganglion-iot/ganglion/internal/control"
+	"github.com/ganglion-iot/ganglion/internal/gateway/wirecheck"
 	"github.com/ganglion-iot/ganglion/internal/pki"
 	"github.com/ganglion-iot/ganglion/internal/store"
 	"github.com/ganglion-iot/ganglion/nh1"
@@ -46,6 +47,7 @@ type platform struct {
 	control *control.Control
 	keyring *auth.Keyring
 	gateway *Gateway
+	wire    *wirecheck.Checker
 	log     *lockedBuffer
 
 	scope       fleet.Scope
@@ -95,6 +97,9 @@ func start(t testing.TB, change func(*Options)) *platform {
 	if change != nil {
 		change(&o)
 	}
+	p.wire = wirecheck.New(p.now)
+	o.Record = p.wire.Record
+	t.Cleanup(func() { p.wire.Fail(t) })
 	p.gateway = New(o)
 	p.serve(dir)
 	p.run()
@@ -322,6 +327,11 @@ func (c *client) join(more string) {
 		c.expect(askedExtensions)
 	}
 }
+
+// offerPayload offers an update.
+const offerPayload = `{"update_available":true,"firmware_url":"https://files.example/f.fw","firmware_meta":{"uuid":"1f0e7a52-2f0c-5d0e-9a55-7d1b6a0f3c11",` +
+	`"version":"1.5.0","product":"thermostat","platform":"rpi4","architecture":"arm","author":null,"description":"","vcs_identifier":null,"misc":null},` +
+	`"size":7,"checksum":null,"partials_checksums":[],"deployment_id":12}`
 
 // askedExtensions is how a device is asked to join its extensions.
 const askedExtensions = `["1",null,"device","extensions:get",{}]`

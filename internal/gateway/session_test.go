@@ -34,8 +34,8 @@ func TestADeviceJoinsAndIsHeard(t *testing.T) {
 		t.Errorf("count %d", p.gateway.Count())
 	}
 
-	must(t, p.bus.SendToDevices(testNode, fleet.DeviceMessage{Devices: []int64{d.ID}, Event: "update", Payload: json.RawMessage(`{"a":1}`)}))
-	c.expect(`[null,null,"device","update",{"a":1}]`)
+	must(t, p.bus.SendToDevices(testNode, fleet.DeviceMessage{Devices: []int64{d.ID}, Event: "update", Payload: json.RawMessage(offerPayload)}))
+	c.expect(`[null,null,"device","update",` + offerPayload + `]`)
 	must(t, p.bus.SendToDevices("", fleet.DeviceMessage{Devices: []int64{d.ID}, Event: "reboot"}))
 	c.expect(`[null,null,"device","reboot",{}]`)
 

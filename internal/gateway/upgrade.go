@@ -223,6 +223,9 @@ func (g *Gateway) accept(w http.ResponseWriter, d fleet.Device, address, key str
 		g.metrics.upgrade(http.StatusBadRequest)
 		return
 	}
+	if g.record != nil {
+		conn = g.record(conn, d.Identifier, serializer)
+	}
 	s := g.newSession(conn, d, address, serializer)
 	// The device's session before goes first, so that it never has two.
 	s.open()

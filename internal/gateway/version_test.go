@@ -45,7 +45,19 @@ func (s *shelf) ArchiveFor(_ context.Context, _, groupID int64) (json.RawMessage
 	if uuid == "broken" {
 		return nil, "", errors.New("out of reach")
 	}
-	return json.RawMessage(fmt.Sprintf(`{"uuid":%q}`, uuid)), uuid, nil
+	return json.RawMessage(archivePayload(uuid)), uuid, nil
+}
+
+// Archives of tests.
+const (
+	archiveOne = "6f1c3f6e-0c53-5d50-8a3e-2f1f0d9b7a01"
+	archiveTwo = "6f1c3f6e-0c53-5d50-8a3e-2f1f0d9b7a02"
+)
+
+// archivePayload is what a device is told of an archive.
+func archivePayload(uuid string) string {
+	return fmt.Sprintf(`{"uuid":%q,"url":"https://files.example/a","version":"1.0.0","size":7,"platform":"","architecture":"",`+
+		`"description":"","uploaded_at":"2026-01-02T03:04:05"}`, uuid)
 }
 
 func (s *shelf) ForgetArchive(int64) {}
@@ -56,7 +68,7 @@ func TestEachVersionIsToldWhatItKnows(t *testing.T) {
 	archives := &shelf{}
 	p := start(t, func(o *Options) { o.Archives = archives })
 	group := p.group("everyone")
-	archives.put(group, "a-1")
+	archives.put(group, archiveOne)
 	for i, tc := range []struct {
 		api, console              string
 		archive, scripts, extends bool
@@ -82,7 +94,7 @@ func TestEachVersionIsToldWhatItKnows(t *testing.T) {
 			c.text(`["1","1","device","phx_join",{"device_api_version":%q,"console_version":%q}]`, tc.api, tc.console)
 			c.expect(`["1","1","device","phx_reply",{"status":"ok","response":{}}]`)
 			if tc.archive {
-				c.pushed("device", "archive", `{"uuid":"a-1"}`)
+				c.pushed("device", "archive", archivePayload(archiveOne))
 			}
 			if tc.extends {
 				c.pushed("device", "extensions:get", "{}")
@@ -95,10 +107,10 @@ func TestEachVersionIsToldWhatItKnows(t *testing.T) {
 			if !tc.scripts {
 				c.pushed("console", "dn", `{"data":"of the group\nown(1)\r"}`)
 			}
-			for _, event := range []string{"identify", "reboot", "update"} {
-				p.gateway.deliver(fleet.DeviceMessage{Devices: []int64{d.ID}, Event: event})
+			for event, payload := range map[string]string{"identify": "{}", "reboot": "{}", "update": offerPayload} {
+				p.gateway.deliver(fleet.DeviceMessage{Devices: []int64{d.ID}, Event: event, Payload: json.RawMessage(payload)})
 				if event != "identify" || tc.identify {
-					c.expect(fmt.Sprintf(`[null,null,"device",%q,{}]`, event))
+					c.expect(fmt.Sprintf(`[null,null,"device",%q,%s]`, event, payload))
 				}
 			}
 			p.gateway.runScripts(fleet.DeviceMessage{Devices: []int64{d.ID}, Payload: json.RawMessage(`{"text":"1+1","ref":"R1","timeout":30000}`)})
@@ -132,11 +144,11 @@ func TestArchivesAreToldOnce(t *testing.T) {
 	p.dial("sn-1").beat()
 	must(t, update(p, "sn-1", fleet.DeviceUpdate{GroupID: &group, UpdatesEnabled: &off}))
 	c := p.dial("sn-1")
-	archives.put(group, "a-1")
+	archives.put(group, archiveOne)
 	c.join(`,"device_api_version":"2.0.0"`)
 	c.beat() // updates are off
 	must(t, update(p, "sn-1", fleet.DeviceUpdate{UpdatesEnabled: &on}))
-	c.pushed("device", "archive", `{"uuid":"a-1"}`)
+	c.pushed("device", "archive", archivePayload(archiveOne))
 	look := func(c *client) { // what the changes mean is done then
 		t.Helper()
 		must(t, p.gateway.lookAgain(t.Context(), []int64{p.device("sn-1").ID}))
@@ -151,14 +163,14 @@ func TestArchivesAreToldOnce(t *testing.T) {
 	archives.put(group, "broken")
 	look(c)
 	// Another archive, told by a change of the group.
-	archives.put(group, "a-2")
+	archives.put(group, archiveTwo)
 	must(t, p.bus.PublishChange(fleet.Change{OrgID: p.scope.Org, Noun: "release", GroupID: group, Action: "release.create"}))
-	c.expect(`["2",null,"device","archive",{"uuid":"a-2"}]`)
+	c.expect(`["2",null,"device","archive",` + archivePayload(archiveTwo) + `]`)
 	// A new connection is told again.
 	c = p.dial("sn-1")
 	c.text(`["1","1","device","phx_join",{"device_api_version":"2.0.0"}]`)
 	c.expect(`["1","1","device","phx_reply",{"status":"ok","response":{}}]`)
-	c.pushed("device", "archive", `{"uuid":"a-2"}`)
+	c.pushed("device", "archive", archivePayload(archiveTwo))
 }
 
 func update(p *platform, identifier string, u fleet.DeviceUpdate) error {
