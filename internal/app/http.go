@@ -45,6 +45,7 @@ func (s *Server) openWeb(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.closers = append(s.closers, pages.Close)
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
 	mux.Handle("/api/", api.New(api.Options{Control: s.control, Bus: s.bus, Logger: s.log, Draining: s.draining}))

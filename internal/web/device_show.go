@@ -3,7 +3,7 @@ package web
 import "github.com/ganglion-iot/ganglion/fleet"
 
 func (s *site) deviceShow(r *request) (view, error) {
-	d, err := s.control.Device(r.ctx, r.scope, r.product(), r.PathValue("device"))
+	d, v, err := s.deviceView(r, "Overview")
 	if err != nil {
 		return view{}, err
 	}
@@ -17,13 +17,10 @@ func (s *site) deviceShow(r *request) (view, error) {
 		}
 	}
 	events, _, err := s.control.ListAuditEvents(r.ctx, r.scope, r.product(), fleet.AuditFilter{Noun: "device", NounID: d.ID, Page: fleet.Page{Limit: 20}})
-	return view{
-		title: d.Identifier, tab: "Devices", crumbs: here(r, crumb{"devices", productPath(r.org.Name, r.product()) + devicesTab}),
-		parts: []part{
-			{id: "head", body: deviceHead(r, d, s.clock.Now), live: true},
-			{id: "device", body: devicePage(r, d, attempts), live: true},
-			{id: "tags", body: deviceTags(r, d)},
-			{id: "audit", body: deviceAudit(events), live: true},
-		},
-	}, err
+	v.parts = append(v.parts,
+		part{id: "device", body: devicePage(r, d, attempts), live: true},
+		part{id: "tags", body: deviceTags(r, d)},
+		part{id: "audit", body: deviceAudit(events), live: true},
+	)
+	return v, err
 }

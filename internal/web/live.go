@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"net/http"
@@ -91,16 +92,21 @@ func (s *site) stream(w http.ResponseWriter, r *request, f pageFunc) {
 
 // admit looks again whether the bearer of the stream's session may see the
 // org, and in which role: both can end while the page is open.
-func (s *site) admit(r *request) error {
-	scope, _, err := s.control.Authenticate(r.ctx, fleet.TokenSession, s.token(r.Request))
+func (s *site) admit(r *request) (err error) {
+	r.scope, err = s.admitted(r.ctx, r)
+	return err
+}
+
+// admitted is what the bearer of the request's session may do by now.
+func (s *site) admitted(ctx context.Context, r *request) (fleet.Scope, error) {
+	scope, _, err := s.control.Authenticate(ctx, fleet.TokenSession, s.token(r.Request))
 	if err != nil {
-		return err
+		return scope, err
 	}
 	if r.org.Name != "" {
-		scope, _, err = s.control.OrgScope(r.ctx, scope, r.org.Name)
+		scope, _, err = s.control.OrgScope(ctx, scope, r.org.Name)
 	}
-	r.scope = scope
-	return err
+	return scope, err
 }
 
 // rest waits; false says that the stream ends.
@@ -117,16 +123,35 @@ func (s *site) rest(r *request, d time.Duration) bool {
 	}
 }
 
-// watch gives a channel that is filled when anything of the org changes.
+// watch gives a channel that is filled when anything of the org changes, and
+// on pages about a device when it tells something.
 func (s *site) watch(r *request) (wake <-chan struct{}, stop func(), err error) {
 	c := make(chan struct{}, 1)
-	stop, err = s.bus.OnAny(r.org.ID, func() {
+	poke := func() {
 		select {
 		case c <- struct{}{}:
 		default:
 		}
+	}
+	stop, err = s.bus.OnAny(r.org.ID, poke)
+	if err != nil || r.PathValue("device") == "" {
+		return c, stop, err
+	}
+	quiet, err := s.bus.OnTelemetry(r.org.ID, func(list []fleet.TelemetryHint) {
+		for _, h := range list {
+			if h.DeviceID == r.device.Load() {
+				poke()
+			}
+		}
 	})
-	return c, stop, err
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return c, func() {
+		stop()
+		quiet()
+	}, nil
 }
 
 // sendParts renders the page and sends the live parts that changed, or a

@@ -11,6 +11,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/ganglion-iot/ganglion/fleet"
+	"github.com/ganglion-iot/ganglion/internal/web/assets"
 )
 
 // view is a page: its title, where it stands, and its parts from top to
@@ -20,6 +21,9 @@ type view struct {
 	tab    string // of the product navigation; "" outside a product
 	crumbs []crumb
 	parts  []part
+
+	bundle assets.Pair // beside what every page loads
+	nonce  string      // of style elements; "": there are none
 }
 
 type crumb struct{ name, href string }
@@ -55,7 +59,7 @@ func (s *site) layout(r *request, v view) templ.Component {
 	if p := r.product(); p != "" && p != title {
 		title += " · " + p
 	}
-	f := frame{title: title, script: s.bundle.Script, css: s.bundle.CSS, user: r.user, crumbs: v.crumbs, tab: v.tab}
+	f := frame{title: title, script: s.bundle.Script, css: s.bundle.CSS, user: r.user, crumbs: v.crumbs, tab: v.tab, extra: v.bundle, nonce: v.nonce}
 	if r.wrong != nil && r.wrong.form == "" {
 		f.problem = &r.wrong.problem
 	}
@@ -67,6 +71,10 @@ func (s *site) layout(r *request, v view) templ.Component {
 	if r.org.Name != "" {
 		f.org = r.org.Name
 		f.product = r.product()
+	}
+	if f.tab != "" {
+		// A page is shown without the number rather than not at all.
+		f.notifications, _ = s.control.CountNotifications(r.ctx, r.scope, r.product())
 	}
 	for _, p := range v.parts {
 		if p.live {
@@ -174,6 +182,12 @@ var notices = map[string]string{
 	"reboot":     "The device was told to restart.",
 	"identify":   "The device was told to show itself.",
 	"reconnect":  "The connection was closed; the device comes back by itself.",
+	"approve":    "Approved. The device is let in when it comes back.",
+	"reject":     "Rejected and removed.",
+	"admit":      "The device is let in again.",
+	"quarantine": "Quarantined. The device is not let in until you admit it.",
+	"ask-health": "Asked. The report shows here as soon as it comes.",
+	"dismissed":  "Dismissed.",
 	"deactivate": "Deactivated. Devices can not connect with it any more.",
 }
 

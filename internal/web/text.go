@@ -16,12 +16,14 @@ type tabLink struct{ name, path string }
 
 var productTabs = []tabLink{
 	{"Overview", ""}, {"Devices", devicesTab}, {"Firmware", "/firmware"},
-	{"Groups", groupsTab}, {"Audit", "/audit"}, {"Settings", "/settings"},
+	{"Groups", groupsTab}, {"Notifications", notificationsTab}, {"Audit", "/audit"}, {"Settings", "/settings"},
 }
 
 const (
 	devicesTab = "/devices"
 	groupsTab  = "/groups"
+
+	notificationsTab = "/notifications"
 )
 
 func orgPath(org string) string { return "/org/" + url.PathEscape(org) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 
 	"github.com/ganglion-iot/ganglion/fleet"
 	"github.com/ganglion-iot/ganglion/internal/bus"
@@ -40,11 +42,43 @@ type site struct {
 	bundle  *assets.Bundle
 	streams streamCounter
 	drain   <-chan struct{}
+
+	mu     sync.Mutex
+	closed bool
+	work   sync.WaitGroup // sockets
+}
+
+// Site is the handler of every page.
+type Site struct {
+	http.Handler
+
+	s *site
+}
+
+// Close waits for what outlives its request, the sockets of terminals, and
+// takes no more of it. They end when the server drains.
+func (x *Site) Close() error {
+	x.s.mu.Lock()
+	x.s.closed = true
+	x.s.mu.Unlock()
+	x.s.work.Wait()
+	return nil
+}
+
+// begin counts a socket, unless the site is closed; work.Done follows.
+func (s *site) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.work.Add(1)
+	return true
 }
 
 // New returns the handler of every page. It fails if the browser code was not
 // bundled into the program.
-func New(o Options) (http.Handler, error) {
+func New(o Options) (*Site, error) {
 	bundle, err := assets.Load()
 	if err != nil {
 		return nil, err
@@ -58,7 +92,7 @@ func New(o Options) (http.Handler, error) {
 	s.product(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, fleet.Missing("page")) })
 	// Forms of other sites never reach a handler.
-	return secureHeaders(http.NewCrossOriginProtection().Handler(mux)), nil
+	return &Site{Handler: secureHeaders(http.NewCrossOriginProtection().Handler(mux)), s: s}, nil
 }
 
 func (s *site) accounts(mux *http.ServeMux) {
@@ -86,6 +120,14 @@ func (s *site) product(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+p, s.inOrg(s.page(s.productShow)))
 	mux.HandleFunc("GET "+p+"/devices", s.inOrg(s.page(s.deviceList)))
 	mux.HandleFunc("GET "+p+"/devices/{device}", s.inOrg(s.page(s.deviceShow)))
+	mux.HandleFunc("GET "+p+"/devices/{device}/console", s.inOrg(s.terminalPage(fleet.TerminalConsole)))
+	mux.HandleFunc("GET "+p+"/devices/{device}/shell", s.inOrg(s.terminalPage(fleet.TerminalShell)))
+	mux.HandleFunc("GET "+p+"/devices/{device}/terminal/{kind}", s.inOrg(s.deviceSocket))
+	mux.HandleFunc("GET "+p+"/devices/{device}/log", s.inOrg(s.page(s.deviceLog)))
+	mux.HandleFunc("GET "+p+"/devices/{device}/health", s.inOrg(s.page(s.deviceHealth)))
+	mux.HandleFunc("GET "+p+"/devices/{device}/metrics", s.inOrg(s.deviceMetrics))
+	mux.HandleFunc("GET "+p+"/devices/{device}/history", s.inOrg(s.page(s.deviceHistory)))
+	mux.HandleFunc("GET "+p+"/devices/{device}/settings", s.inOrg(s.page(s.deviceSettings)))
 	mux.HandleFunc("POST "+p+"/devices/{device}/{action}", s.inOrg(s.deviceAction))
 	mux.HandleFunc("GET "+p+"/firmware", s.inOrg(s.page(s.firmwareList)))
 	mux.HandleFunc("POST "+p+"/firmware", s.inOrg(s.firmwareUpload))
@@ -97,8 +139,11 @@ func (s *site) product(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+p+"/groups/{group}/releases", s.inOrg(s.releaseCreate))
 	mux.HandleFunc("POST "+p+"/groups/{group}/{action}", s.inOrg(s.groupAction))
 	mux.HandleFunc("GET "+p+"/settings", s.inOrg(s.page(s.productSettings)))
+	mux.HandleFunc("POST "+p+"/settings/devices", s.inOrg(s.productEdit))
 	mux.HandleFunc("POST "+p+"/settings/secrets", s.inOrg(s.secretCreate))
 	mux.HandleFunc("POST "+p+"/settings/secrets/{uuid}/deactivate", s.inOrg(s.secretDeactivate))
+	mux.HandleFunc("GET "+p+"/notifications", s.inOrg(s.page(s.notificationList)))
+	mux.HandleFunc("POST "+p+"/notifications/dismiss", s.inOrg(s.notificationDismiss))
 	mux.HandleFunc("GET "+p+"/audit", s.inOrg(s.page(s.productAudit)))
 }
 
@@ -107,13 +152,18 @@ func (s *site) product(mux *http.ServeMux) {
 func secureHeaders(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
-		head.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "+
-			"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+		head.Set("Content-Security-Policy", contentPolicy("'self'"))
 		head.Set("X-Content-Type-Options", "nosniff")
 		head.Set("Referrer-Policy", "no-referrer")
 		head.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.ServeHTTP(w, r)
 	})
+}
+
+// contentPolicy is what pages may load: only what is of this site.
+func contentPolicy(styles string) string {
+	return "default-src 'none'; script-src 'self'; style-src " + styles + "; img-src 'self' data:; " +
+		"connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 }
 
 // request is a page request of somebody signed in.
@@ -125,6 +175,9 @@ type request struct {
 	org   fleet.Org
 	at    string // where the page stands, when it answers a form of another path
 	wrong *mistake
+	nonce string // of the page's style elements; "": it has none
+
+	device atomic.Int64 // that the page is about; 0: none
 }
 
 func (r *request) product() string { return r.PathValue("product") }

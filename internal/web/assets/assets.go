@@ -19,22 +19,31 @@ var ErrNotBuilt = errors.New("the browser code is not bundled; build with make")
 
 type file struct{ kind, path, body string }
 
+// Pair is a script and its styles, by their addresses.
+type Pair struct{ Script, CSS string }
+
 // Bundle is the browser's code, ready to serve.
 type Bundle struct {
-	files       map[string]file
-	Script, CSS string // addresses
+	files    map[string]file
+	Pair          // of every page
+	Terminal Pair // of pages with a terminal, beside that
+	Charts   Pair // of pages with charts, beside that
 }
 
 // Load reads the bundle out of the program. It fails with ErrNotBuilt if the
 // program was built without it.
 func Load() (*Bundle, error) {
 	b := &Bundle{files: map[string]file{}}
-	var err error
-	if b.Script, err = b.add("app.js", "text/javascript; charset=utf-8"); err != nil {
-		return nil, err
+	for name, pair := range map[string]*Pair{"app": &b.Pair, "terminal": &b.Terminal, "charts": &b.Charts} {
+		var err error
+		if pair.Script, err = b.add(name+".js", "text/javascript; charset=utf-8"); err != nil {
+			return nil, err
+		}
+		if pair.CSS, err = b.add(name+".css", "text/css; charset=utf-8"); err != nil {
+			return nil, err
+		}
 	}
-	b.CSS, err = b.add("app.css", "text/css; charset=utf-8")
-	return b, err
+	return b, nil
 }
 
 func (b *Bundle) add(name, kind string) (string, error) {

@@ -1,5 +1,6 @@
 import "./htmx";
 import "htmx.org/dist/ext/hx-sse.js";
+import { followTail } from "./tail";
 import { showTimes } from "./times";
 import { upload } from "./upload";
 
@@ -70,3 +71,4 @@ if (here.searchParams.has("done")) {
 document.querySelector<HTMLElement>("form [role=alert]")?.closest("form")?.querySelector<HTMLElement>("input:not([type=hidden]), select")?.focus();
 
 showTimes();
+followTail();

@@ -20,12 +20,21 @@ function words(at: number, now: number): string {
   return absolute.format(at);
 }
 
+const second = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+
+// exact is the time to the millisecond, with the day for what is not of today.
+function exact(at: number): string {
+  const same = new Date(at).toDateString() === new Date().toDateString();
+  return same ? second.format(at) : `${day.format(at)} ${second.format(at)}`;
+}
+
 function rewrite(): void {
   const now = Date.now();
   for (const e of document.querySelectorAll<HTMLTimeElement>("time[datetime]")) {
     const at = Date.parse(e.dateTime);
     if (Number.isNaN(at)) continue;
-    const text = words(at, now);
+    const text = e.dataset.exact === undefined ? words(at, now) : exact(at);
     // Only what differs is written: this runs after every change of the page.
     if (e.textContent !== text) e.textContent = text;
   }
