@@ -20,6 +20,7 @@ import (
 	"github.com/ganglion-iot/ganglion/fwup"
 	"github.com/ganglion-iot/ganglion/internal/app"
 	"github.com/ganglion-iot/ganglion/internal/control"
+	"github.com/ganglion-iot/ganglion/internal/gateway/wirecheck"
 	"github.com/ganglion-iot/ganglion/internal/simulate"
 	"github.com/ganglion-iot/ganglion/link"
 )
@@ -45,6 +46,8 @@ type world struct {
 	server *app.Server
 	stop   func() error // ends the server as SIGTERM does
 
+	wire *wirecheck.Checker // of every frame to devices
+
 	scope   fleet.Scope
 	secret  fleet.SharedSecret
 	public  fwup.PublicKey
@@ -65,7 +68,8 @@ func newWorld(t *testing.T, database string, change ...func(*app.Config)) *world
 	for _, f := range change {
 		f(&c)
 	}
-	w.config = c
+	w.config, w.wire = c, wirecheck.New(time.Now)
+	t.Cleanup(func() { w.wire.Fail(t) }) // after the server has stopped
 	w.start()
 	t.Cleanup(func() {
 		if w.stop != nil {
@@ -108,7 +112,7 @@ func freeAddress(t *testing.T) string {
 // start opens the server and serves until stop.
 func (w *world) start() {
 	w.t.Helper()
-	server, err := app.Open(context.Background(), w.config, w.log)
+	server, err := app.Open(context.Background(), w.config, w.log, app.Recording(w.wire.Record))
 	if err != nil {
 		w.t.Fatalf("start the server: %v", err)
 	}
