@@ -31,6 +31,15 @@ var routes = []route{
 	{"GET " + inProduct, fleet.RoleView, nil},
 	{"GET " + inProduct + "/devices", fleet.RoleView, nil},
 	{"GET " + inProduct + "/devices/{device}", fleet.RoleView, nil},
+	{"GET " + inProduct + "/devices/{device}/console", fleet.RoleManage, nil},
+	{"GET " + inProduct + "/devices/{device}/shell", fleet.RoleManage, nil},
+	{"GET " + inProduct + "/devices/{device}/terminal/{kind}", fleet.RoleManage, nil},
+	{"GET " + inProduct + "/devices/{device}/settings", fleet.RoleManage, nil},
+	{"GET " + inProduct + "/devices/{device}/log", fleet.RoleView, nil},
+	{"GET " + inProduct + "/devices/{device}/health", fleet.RoleView, nil},
+	{"GET " + inProduct + "/devices/{device}/metrics", fleet.RoleView, nil},
+	{"GET " + inProduct + "/devices/{device}/history", fleet.RoleView, nil},
+	{"GET " + inProduct + "/notifications", fleet.RoleView, nil},
 	{"GET " + inProduct + "/firmware", fleet.RoleView, nil},
 	{"GET " + inProduct + "/groups", fleet.RoleView, nil},
 	{"GET " + inProduct + "/groups/{group}", fleet.RoleView, nil},
@@ -43,6 +52,8 @@ var routes = []route{
 	{"POST " + inProduct + "/groups/{group}/releases", fleet.RoleManage, url.Values{"firmware": {"UUID"}}},
 	{"POST " + inProduct + "/groups", fleet.RoleManage, url.Values{"name": {"NAME"}, "firmware": {"UUID"}}},
 	{"POST " + inProduct + "/groups/{group}/{action}", fleet.RoleManage, url.Values{"action": {"pause"}}},
+	{"POST " + inProduct + "/settings/devices", fleet.RoleManage, url.Values{"extension_health": {"on"}}},
+	{"POST " + inProduct + "/notifications/dismiss", fleet.RoleManage, nil},
 	{"POST " + inProduct + "/settings/secrets", fleet.RoleManage, url.Values{"note": {"NAME"}}},
 	{"POST " + inProduct + "/settings/secrets/{secret}/deactivate", fleet.RoleManage, nil},
 	{"POST /org/{org}/settings/keys", fleet.RoleManage, url.Values{"name": {"NAME"}, "key": {"KEY"}}},
@@ -94,7 +105,7 @@ func (g goods) fill(rt route, org, name string) (method, path string, form url.V
 	escape := url.PathEscape
 	method, path, _ = strings.Cut(strings.NewReplacer(
 		"{$}", "", "{org}", org, "{product}", escape(g.product.Name), "{device}", escape(g.device.Identifier), "{group}", escape(g.group.Name),
-		"{uuid}", g.firmware.UUID, "{secret}", g.secret.UUID, "{key}", escape(g.key.Name), "{action}", form.Get("action"),
+		"{uuid}", g.firmware.UUID, "{secret}", g.secret.UUID, "{key}", escape(g.key.Name), "{action}", form.Get("action"), "{kind}", "console",
 	).Replace(rt.pattern), " ")
 	return method, path, form
 }
@@ -145,6 +156,10 @@ func TestRoutesAskWhoIsThere(t *testing.T) {
 			if rt.role == fleet.RoleManage {
 				able = manager
 			}
+			if strings.HasSuffix(path, "/terminal/console") {
+				able.try(t, method, path, form).want(t, http.StatusUpgradeRequired) // a socket
+				return
+			}
 			if r := able.try(t, method, path, form); r.StatusCode >= 400 && !strings.HasSuffix(path, "/firmware") && !strings.HasSuffix(path, "/delete") {
 				t.Errorf("%s may not: status %d: %s", able.email, r.StatusCode, r.main())
 			} else if r.StatusCode == http.StatusForbidden || r.StatusCode == http.StatusNotFound {
@@ -164,7 +179,11 @@ func TestViewersSeeNoButtons(t *testing.T) {
 	shown := 0
 	for _, rt := range routes {
 		method, path, _ := g.fill(rt, "acme", "made")
-		if method != http.MethodGet || strings.HasSuffix(path, "/download") || path == "/" {
+		if method != http.MethodGet || strings.HasSuffix(path, "/download") || path == "/" || strings.HasSuffix(path, "/terminal/console") {
+			continue
+		}
+		if rt.role == fleet.RoleManage {
+			viewer.get(t, path).want(t, http.StatusForbidden)
 			continue
 		}
 		for _, m := range post.FindAllStringSubmatch(viewer.get(t, path).want(t, http.StatusOK).body, -1) {

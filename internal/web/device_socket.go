@@ -66,6 +66,10 @@ type socket struct {
 	work sync.WaitGroup
 	stop context.CancelCauseFunc
 
+	// wire is the context of reads and writes. It outlives the rest: its end
+	// would cut the connection off before the browser learns why.
+	wire context.Context //nolint:containedctx // see above
+
 	mu     sync.Mutex
 	term   *control.Terminal // nil while the device can not be reached
 	upload *upload           // nil: none
@@ -111,8 +115,10 @@ func (s *site) deviceSocket(w http.ResponseWriter, r *request) {
 		return // it has answered
 	}
 	conn.SetReadLimit(socketMessage)
-	ctx, stop := context.WithCancelCause(context.WithoutCancel(r.ctx)) // the server does not watch the connection any more
-	x := &socket{s: s, r: r, kind: kind, conn: conn, stop: stop}
+	wire, cut := context.WithCancel(context.WithoutCancel(r.ctx)) // the server does not watch the connection any more
+	defer cut()
+	ctx, stop := context.WithCancelCause(wire)
+	x := &socket{s: s, r: r, kind: kind, conn: conn, stop: stop, wire: wire}
 	x.serve(ctx, d.ID)
 }
 
@@ -183,7 +189,7 @@ func (x *socket) attend(ctx context.Context, wake <-chan struct{}) error {
 		case fleet.KindOf(err) == fleet.Conflict || fleet.KindOf(err) == fleet.Unavailable:
 			if m := fleet.MessageOf(err); m != said {
 				said = m
-				if err := x.tell(ctx, socketMessageOut{Op: fleet.TerminalStatus, Data: "waiting", Message: m, Hint: fleet.HintOf(err)}); err != nil {
+				if err := x.tell(socketMessageOut{Op: fleet.TerminalStatus, Data: "waiting", Message: m, Hint: fleet.HintOf(err)}); err != nil {
 					return err
 				}
 			}
@@ -235,7 +241,7 @@ func (x *socket) pass(ctx context.Context, t *control.Terminal) error {
 			if !ok {
 				return socketEnd{websocket.StatusTryAgainLater, t.Reason()}
 			}
-			err := x.tell(ctx, socketMessageOut{Op: o.Op, Data: o.Data, Name: o.Name, Chunk: o.Chunk, Files: o.Files})
+			err := x.tell(socketMessageOut{Op: o.Op, Data: o.Data, Name: o.Name, Chunk: o.Chunk, Files: o.Files})
 			if err != nil {
 				return err
 			}
@@ -243,12 +249,12 @@ func (x *socket) pass(ctx context.Context, t *control.Terminal) error {
 	}
 }
 
-func (x *socket) tell(ctx context.Context, m socketMessageOut) error {
+func (x *socket) tell(m socketMessageOut) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, socketWrite)
+	ctx, cancel := context.WithTimeout(x.wire, socketWrite)
 	defer cancel()
 	return x.conn.Write(ctx, websocket.MessageText, text)
 }
@@ -299,7 +305,7 @@ func (x *socket) guard(ctx context.Context) error {
 func (x *socket) read(ctx context.Context) error {
 	messages, bytes := rate.NewLimiter(socketRate, socketBurst), rate.NewLimiter(socketBytes, socketBytes)
 	for {
-		kind, data, err := x.conn.Read(ctx)
+		kind, data, err := x.conn.Read(x.wire)
 		if err != nil {
 			return err
 		}
@@ -327,7 +333,7 @@ func (x *socket) read(ctx context.Context) error {
 			continue // it has been told that the device is away
 		}
 		if err := x.act(ctx, t, m); err != nil {
-			if err := x.tell(ctx, socketMessageOut{Op: "problem", Message: sentence(err), Hint: fleet.HintOf(err)}); err != nil {
+			if err := x.tell(socketMessageOut{Op: "problem", Message: sentence(err), Hint: fleet.HintOf(err)}); err != nil {
 				return err
 			}
 		}
@@ -396,7 +402,7 @@ func (x *socket) startUpload(ctx context.Context, t *control.Terminal, name stri
 	x.work.Go(func() {
 		defer u.cancel()
 		err := t.SendFile(u.ctx, name, size, u, func(n int64) {
-			_ = x.tell(ctx, socketMessageOut{Op: "sent", Name: name, Size: n}) // the reader notices who is gone
+			_ = x.tell(socketMessageOut{Op: "sent", Name: name, Size: n}) // the reader notices who is gone
 		})
 		x.mu.Lock()
 		x.upload = nil
@@ -408,6 +414,6 @@ func (x *socket) startUpload(ctx context.Context, t *control.Terminal, name stri
 		case err != nil:
 			m = socketMessageOut{Op: "file_problem", Name: name, Message: fleet.MessageOf(err)}
 		}
-		_ = x.tell(ctx, m)
+		_ = x.tell(m)
 	})
 }

@@ -39,7 +39,7 @@ func (s *site) terminalPage(kind fleet.TerminalKind) handler {
 // absentText says how a device comes to offer a terminal.
 func absentText(kind fleet.TerminalKind) string {
 	if kind == fleet.TerminalShell {
-		return "the device offers no shell; switch on extensions.local_shell in its link.toml"
+		return "the device offers no shell; set shell.enabled in its link.toml"
 	}
-	return "the device offers no console; switch on console in its link.toml"
+	return "the device offers no console; set console.enabled in its link.toml"
 }
