@@ -86,6 +86,25 @@ func TestLimiter(t *testing.T) {
 	}
 }
 
+func TestLimiterReadyTakesNothing(t *testing.T) {
+	l := NewLimiter(2, time.Second, 1, 1000)
+	for range 5 {
+		if ok, wait := l.Ready("a", noon); !ok || wait != 0 {
+			t.Fatalf("used up by a question, wait %v", wait)
+		}
+	}
+	if l.Len() != 0 {
+		t.Errorf("%d keys are remembered that nobody used", l.Len())
+	}
+	l.Allow("a", noon)
+	if ok, wait := l.Ready("a", noon); ok || wait != 500*time.Millisecond {
+		t.Errorf("used up: %v, wait %v", ok, wait)
+	}
+	if ok, _ := l.Ready("a", noon.Add(500*time.Millisecond)); !ok {
+		t.Error("not ready after the wait")
+	}
+}
+
 func TestLimiterForgetsTheLeastRecent(t *testing.T) {
 	const capacity = 160
 	l := NewLimiter(1, time.Hour, 1, capacity)

@@ -55,8 +55,30 @@ func (l *Limiter) Allow(key string, now time.Time) (ok bool, wait time.Duration)
 	if b.AllowN(now, 1) {
 		return true, 0
 	}
+	_, wait = l.left(b, now)
+	return false, wait
+}
+
+// Ready reports what Allow would, and takes nothing: a key that nobody has
+// proven to have can not be used up by somebody else.
+func (l *Limiter) Ready(key string, now time.Time) (ok bool, wait time.Duration) {
+	s := &l.shards[maphash.String(l.seed, key)%limiterShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, known := s.buckets[key]
+	if !known {
+		return l.burst > 0, 0
+	}
+	return l.left(e.Value.(*bucket), now)
+}
+
+// left reports whether the bucket has something left, or when it will.
+func (l *Limiter) left(b *bucket, now time.Time) (ok bool, wait time.Duration) {
 	missing := 1 - b.TokensAt(now)
-	if l.limit <= 0 || missing <= 0 {
+	switch {
+	case missing <= 0:
+		return true, 0
+	case l.limit <= 0:
 		return false, time.Hour
 	}
 	return false, time.Duration(missing / float64(l.limit) * float64(time.Second))

@@ -38,7 +38,7 @@ func (g *Gateway) authenticate(r *http.Request, address string, certificates boo
 		if credentials, err = sharedSecret(r.Header); err != nil {
 			return d, err
 		}
-		if ok, wait := g.keys.Allow(credentials.Key, g.clock.Now()); !ok {
+		if ok, wait := g.keys.Ready(credentials.Key, g.clock.Now()); !ok {
 			return d, &fleet.Error{Kind: fleet.RateLimited, Message: "too many devices with one key", Wait: wait}
 		}
 	}
@@ -55,7 +55,29 @@ func (g *Gateway) authenticate(r *http.Request, address string, certificates boo
 		chain := r.TLS.PeerCertificates
 		return g.control.DeviceByCertificate(ctx, chain[0], chain[1:], address)
 	}
-	return g.control.DeviceBySharedSecret(ctx, credentials, address)
+	d, err = g.control.DeviceBySharedSecret(ctx, credentials, address)
+	if signedNow(err) {
+		g.keys.Allow(credentials.Key, g.clock.Now())
+	}
+	return d, err
+}
+
+// signedNow reports whether a device that was answered so has just signed with
+// the key it names. Keys are no secrets: what others send with one must not
+// count, or anybody could lock out a product.
+func signedNow(err error) bool {
+	var refused *control.Refused
+	switch {
+	case err == nil:
+		return true
+	case !errors.As(err, &refused) || refused.Reason == "":
+		return false
+	}
+	switch refused.Code {
+	case fleet.RefusedReplay, fleet.RefusedOld, fleet.RefusedFuture:
+		return false // it may have been overheard
+	}
+	return true
 }
 
 // sharedSecret reads the headers of a signature, and tells apart a device

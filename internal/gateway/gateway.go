@@ -57,9 +57,10 @@ type Options struct {
 	// may be behind one address. 0: 500 and 10,000.
 	AddressRate, AddressBurst int
 
-	// KeyRate and KeyBurst limit upgrades with one shared secret's key, before
-	// its signature is checked: so many per second, and so many at once. A whole
-	// product may share a key. 0: 1,000 and 20,000.
+	// KeyRate and KeyBurst limit upgrades with one shared secret's key: so many
+	// per second, and so many at once. More are refused before their signature is
+	// checked; only those who did sign count. A whole product may share a key.
+	// 0: 1,000 and 20,000.
 	KeyRate, KeyBurst int
 
 	// DeviceRate and DeviceBurst limit the connections of one device: so many

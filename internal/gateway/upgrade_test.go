@@ -243,11 +243,24 @@ func TestTheWebListenerTakesSharedSecrets(t *testing.T) {
 func TestTooManyWithOneKey(t *testing.T) {
 	p := start(t, func(o *Options) { o.KeyRate, o.KeyBurst = 1, 2 })
 	const socket = "/socket/websocket?vsn=2.0.0"
-	forged := func() http.Header { // which costs no check of a signature
-		return upgrade(nh1.SignNH1(p.key, "another"+p.secret[7:], "sn-1", p.now()))
+	overheard := p.headers("sn-1")
+	for _, headers := range []http.Header{
+		nh1.SignNH1(p.key, "another"+p.secret[7:], "sn-1", p.now()),
+		nh1.SignNH1(p.key, p.secret, "sn-1", p.now().Add(-time.Hour)),
+		nh1.SignNH1(p.key, p.secret, "sn-1", p.now().Add(time.Hour)),
+	} {
+		for range 3 { // the key is no secret: who has no more does not use it up
+			if resp, _ := p.request("GET", socket, upgrade(headers)); resp.StatusCode != 401 {
+				t.Fatalf("forged: %d", resp.StatusCode)
+			}
+		}
 	}
-	for _, want := range []int{401, 401, 429} {
-		resp, _ := p.request("GET", socket, forged())
+	for i, want := range []int{101, 401, 401, 101, 429} {
+		headers := overheard
+		if i > 2 {
+			headers = p.headers("sn-1")
+		}
+		resp, _ := p.request("GET", socket, upgrade(headers))
 		if resp.StatusCode != want || (want == 429) != (resp.Header.Get("Retry-After") != "") {
 			t.Errorf("status %d, Retry-After %q; want %d", resp.StatusCode, resp.Header.Get("Retry-After"), want)
 		}
