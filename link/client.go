@@ -60,13 +60,14 @@ const (
 	Updating    Stage = "updating"
 )
 
-// Client is what a device decides and does itself. Calls come from up to four
+// Client is what a device decides and does itself. Calls come from up to five
 // goroutines of the Link, and within each of them one after the other:
 //
 //   - the one of the update in progress: UpdateAvailable, UpdateProgress,
 //     UpdateMessage, UpdateApplied and UpdateFailed;
 //   - the one of archives: ArchiveAvailable, ArchiveReady and ArchiveFailed;
 //   - the one of Identify;
+//   - the one of Validate, beside the connection;
 //   - that of Run: all others. The connection waits for them.
 //
 // No call is made before Run is called or after it returned. Methods should
@@ -110,8 +111,10 @@ type Client interface {
 	// Identify makes the device noticeable to somebody standing beside it.
 	Identify(ctx context.Context)
 	// Validate is asked before the running firmware is marked good, after the
-	// server accepted it. An error leaves it unproven; Validate is asked again
-	// at the next join, and the device falls back when none agrees in time.
+	// server accepted it. It may take its time: the connection goes on, though
+	// Options.ValidateWithin runs on. It is asked once at a time. An error
+	// leaves the firmware unproven; Validate is asked again at the next join,
+	// and the device falls back when none agrees in time.
 	Validate(ctx context.Context) error
 	// FirmwareValidated tells that the running firmware was marked good.
 	FirmwareValidated()

@@ -105,11 +105,28 @@ func (l *Link) header(c credentials) http.Header {
 		header = http.Header{}
 	}
 	if c.certificate == nil {
-		for k, v := range nh1.SignNH1(c.key, c.secret, c.identifier, l.opts.Now().Add(l.clock)) {
+		for k, v := range nh1.SignNH1(c.key, c.secret, c.identifier, l.signingTime()) {
 			header[k] = v
 		}
 	}
 	return header
+}
+
+// maxSignAhead bounds how far signatures may be ahead. Servers take those that
+// are half a minute ahead.
+const maxSignAhead = 10 * time.Second
+
+// signingTime is what a signature is made for. Signatures tell whole seconds
+// and are good for one connection, so a second one within the same second is
+// made for the next: else it would be the same.
+func (l *Link) signingTime() time.Time {
+	now := l.opts.Now().Add(l.clock)
+	at := now
+	if next := l.signed.Add(time.Second); at.Unix() <= l.signed.Unix() && next.Sub(now) <= maxSignAhead {
+		at = next
+	}
+	l.signed = at
+	return at
 }
 
 // transport connects to the server, for one request.

@@ -41,14 +41,14 @@ type Link struct {
 	kick     chan struct{}   // connect now
 	turns    chan struct{}   // taken whenever the goroutine of Run comes round
 	reboot   chan struct{}   // restart: an update was written, or the server said so
-	written  atomic.Bool     // an update waits for the restart
 	again    *time.Timer     // after a restart that failed; nil before
-	unproven *time.Timer     // runs while the firmware must prove itself
-	work     sync.WaitGroup  // the update in progress, archives, and identifying
+	work     sync.WaitGroup  // the update in progress, archives, identifying, and the proof
 	identify atomic.Bool     // identifying
 	clock    time.Duration   // how far the server's clock is ahead of ours, for signing
+	signed   time.Time       // what the last signature was made for
 	life     context.Context // of Run; updates live as long
 
+	proof
 	channels
 }
 
@@ -58,6 +58,7 @@ var _ reporter = (*Link)(nil)
 // Configure are checked by Run.
 func New(o Options) (*Link, error) {
 	l := &Link{reboot: make(chan struct{}, 1), kick: make(chan struct{}, 1), turns: make(chan struct{})}
+	l.proved = make(chan error, 1)
 	if o.Alarms == nil {
 		o.Alarms = &Alarms{}
 	}
@@ -224,9 +225,11 @@ func (l *Link) wait(ctx context.Context, d time.Duration) error {
 			return nil
 		case <-l.turns:
 		case <-l.reboot:
-			if err := l.restart(ctx); err != nil {
+			if err := l.ordered(ctx); err != nil {
 				return err
 			}
+		case err := <-l.proved:
+			l.provenBy(err)
 		case <-l.unproven.C:
 			if err := l.giveUpProof(ctx); err != nil {
 				return err
@@ -276,7 +279,7 @@ func (l *Link) restart(ctx context.Context) error {
 		return ErrRebooting
 	}
 	l.opts.Logger.Error("reboot failed", "error", err)
-	if l.written.Load() {
+	if l.updater.written.Load() {
 		pause := l.opts.Backoff[len(l.opts.Backoff)-1]
 		if l.again != nil {
 			l.again.Stop()
@@ -296,41 +299,11 @@ func (l *Link) running(ctx context.Context) (Running, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.booted != nil && (l.written.Load() || fresh.UUID != l.booted.UUID) {
+	if l.booted != nil && (l.updater.written.Load() || fresh.UUID != l.booted.UUID) {
 		return *l.booted, nil
 	}
 	l.booted = &fresh
 	return fresh, nil
-}
-
-// watchProof tells whether the device fell back, and arms the time in which an
-// unproven firmware must be accepted by the server.
-func (l *Link) watchProof(ctx context.Context) {
-	l.unproven = time.NewTimer(time.Hour)
-	l.unproven.Stop()
-	running, err := l.running(ctx)
-	if err != nil {
-		return
-	}
-	if running.AutoReverted {
-		l.opts.Client.AutoRevertDetected()
-	}
-	if l.opts.ValidateWithin >= 0 && !running.Validated {
-		l.unproven.Reset(l.opts.ValidateWithin)
-	}
-}
-
-// giveUpProof restarts a device whose new firmware could not reach the
-// server, so that the boot loader counts the boot and in the end falls back.
-// It comes back when the restart fails.
-func (l *Link) giveUpProof(ctx context.Context) error {
-	running, err := l.running(ctx)
-	if err != nil || running.Validated {
-		return nil //nolint:nilerr // unreadable slots are reported by the join; do not reboot for them
-	}
-	l.opts.Logger.Error("the new firmware was not accepted in time; restarting to fall back", "within", l.opts.ValidateWithin)
-	l.unproven.Reset(l.opts.ValidateWithin)
-	return l.restart(ctx)
 }
 
 // status implements reporter: keep says that the report must survive a
@@ -399,8 +372,8 @@ func (l *Link) joinParams(running Running) map[string]any {
 }
 
 // joined is called when the server accepted the device: reports that waited
-// go out, and a firmware that proved itself is marked good.
-func (l *Link) joined(ctx context.Context, s *session, running Running) {
+// go out, and a firmware that must prove itself is asked to.
+func (l *Link) joined(s *session, running Running) {
 	l.backoff.reset()
 	l.opts.Alarms.Clear(AlarmDisconnected)
 	l.mu.Lock()
@@ -412,31 +385,9 @@ func (l *Link) joined(ctx context.Context, s *session, running Running) {
 	for _, p := range pending {
 		l.status(p, true)
 	}
-	if running.Validated || !l.validate(ctx) {
-		return
+	if !running.Validated {
+		l.prove()
 	}
-	if err := s.push("firmware_validated", struct{}{}); err != nil {
-		// The next join says it again.
-		l.opts.Logger.Warn("could not report the validation", "error", err)
-	}
-}
-
-// validate marks the running firmware good, if the Client agrees: the server
-// accepted it.
-func (l *Link) validate(ctx context.Context) bool {
-	if l.written.Load() {
-		return false // the mark would be the other firmware's
-	}
-	if err := l.opts.Client.Validate(ctx); err != nil {
-		l.opts.Logger.Error("the new firmware is not good", "error", err)
-		return false
-	}
-	if err := l.opts.Slots.Validate(ctx); err != nil {
-		l.opts.Logger.Error("could not mark the firmware good", "error", err)
-		return false
-	}
-	l.opts.Client.FirmwareValidated()
-	return true
 }
 
 // startIdentify lets the Client draw attention, beside the connection: blinking
@@ -476,7 +427,6 @@ func (l *Link) startUpdate(payload []byte, running Firmware) {
 			l.opts.Alarms.Clear(AlarmUpdateInProgress)
 			return
 		}
-		l.written.Store(true)
 		l.orderRestart()
 	})
 }

@@ -221,7 +221,7 @@ type Options struct {
 	// else is done, such as falling back from a firmware that is not accepted.
 	StayOffline    bool
 	WaitForNetwork bool          // before the first connect, look for the server's address every DefaultNetworkCheck
-	ValidateWithin time.Duration // reboot an unproven firmware the server has not accepted by then; < 0: never
+	ValidateWithin time.Duration // reboot a firmware that is not marked good by then; < 0: never
 	FwupVersion    string        // reported to the server
 	Logger         *slog.Logger
 	Now            func() time.Time

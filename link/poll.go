@@ -128,7 +128,7 @@ func (l *Link) poll(ctx context.Context, tag *string) (asked time.Duration, err 
 		return asked, err
 	}
 	if !running.Validated {
-		l.validate(ctx)
+		l.prove()
 	}
 	if answer.unchanged {
 		return answer.asked, nil

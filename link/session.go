@@ -156,7 +156,9 @@ func (l *Link) serve(ctx context.Context, t *topics, frames <-chan []byte, ended
 			s.reportInterface()
 		case <-l.turns:
 		case <-l.reboot:
-			err = l.restart(ctx)
+			err = l.ordered(ctx)
+		case outcome := <-l.proved:
+			l.provenBy(outcome)
 		case <-l.unproven.C:
 			err = l.giveUpProof(ctx)
 		}

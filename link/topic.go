@@ -191,8 +191,8 @@ func (d *deviceTopic) params(ctx context.Context) (any, error) {
 	return d.l.joinParams(d.running), nil
 }
 
-func (d *deviceTopic) joined(ctx context.Context, s *session, _ []byte) {
-	d.l.joined(ctx, s, d.running)
+func (d *deviceTopic) joined(_ context.Context, s *session, _ []byte) {
+	d.l.joined(s, d.running)
 	s.reportInterface()
 }
 

@@ -36,6 +36,9 @@ type updater struct {
 	mu     sync.Mutex
 	keys   []fwup.PublicKey
 	target string // uuid of the update in progress; "" when idle
+
+	slot    sync.Mutex  // held while an update is written, and while the running firmware is marked good
+	written atomic.Bool // the slot is switched; set while slot is held
 }
 
 // downloading is the uuid of the update in progress, for the join.
@@ -209,6 +212,8 @@ func (j *job) stream(ctx context.Context) error {
 // write applies the firmware to the target. An error is of the target, and not
 // of the file, when broken is true.
 func (j *job) write(ctx context.Context, r io.Reader, verifyFirst bool) (broken bool, err error) {
+	j.slot.Lock()
+	defer j.slot.Unlock()
 	opened, err := j.opts.Target.Open()
 	if err != nil {
 		return true, fmt.Errorf("open the target: %w", err)
@@ -219,6 +224,9 @@ func (j *job) write(ctx context.Context, r io.Reader, verifyFirst bool) (broken 
 		Progress: func(p fwup.Progress) { j.progress(j.offer, Updating, min(p.Percent, 99)) },
 		Warn:     func(text string) { j.opts.Client.UpdateMessage(j.offer, text) },
 	})
+	if err == nil {
+		j.written.Store(true)
+	}
 	if closeErr := dev.Close(); err == nil && closeErr != nil {
 		// Everything is durable and the slot is switched; there is no way back.
 		j.opts.Logger.Warn("could not close the target", "error", closeErr)

@@ -249,9 +249,10 @@ func (c *client) Identify(ctx context.Context) {
 	c.do(ctx, "identify", c.hooks.Identify)
 }
 
-// Validate runs the validate hook, if there is one.
+// Validate runs the validate hook, if there is one. The connection does not
+// wait for it.
 func (c *client) Validate(ctx context.Context) error {
-	_, err := c.wait(ctx, "validate", c.hooks.Validate)
+	_, err := c.runner.run(ctx, "validate", c.hooks.Validate, c.runningVars()...)
 	return err
 }
 
