@@ -8,9 +8,11 @@ import (
 )
 
 // Two units that share an identity take the connection from each other for
-// ever. They are told from one unit on a bad network, whose old connection has
-// been silent when it comes back, by what the displaced connection did: it was
-// alive.
+// ever. They are told from one unit that comes back often, on a bad network or
+// because it starts anew again and again, by what the displaced connection
+// does: somebody is still there, was heard just before, and hangs up when told
+// to. The old connection of one unit is dead: nothing comes from it, or a
+// reset.
 const (
 	cloneWindow    = 5 * time.Minute
 	cloneTakeovers = 8                // within the window, of connections that were alive
@@ -47,20 +49,31 @@ func newClones() *clones {
 	return &clones{found: make(chan cloneFinding, maxCloneQueue), devices: map[int64]*cloneWatch{}}
 }
 
-// displaced takes down that the session s took the place of before, which was
-// the device's session on this node.
-func (c *clones) displaced(before, s *session) {
-	now := s.g.clock.Now()
-	if !before.spoken.Load() || now.Unix()-before.heard.Load() > int64(cloneAlive/time.Second) {
-		return
-	}
-	c.takeover(s.deviceID, s.identifier, now, before.address, s.address)
+// displace closes s because the device has a newer connection, here or on
+// another node.
+func (s *session) displace() {
+	alive := s.spoken.Load() && s.g.clock.Now().Unix()-s.heard.Load() <= int64(cloneAlive/time.Second)
+	s.mu.Lock()
+	s.rival = alive && !s.closing
+	s.mu.Unlock()
+	s.close(closeAway, "a newer connection of the device took over")
 }
 
-// elsewhere takes down that a connection on this node took the place of one
-// that another node held.
-func (c *clones) elsewhere(s *session) {
-	c.takeover(s.deviceID, s.identifier, s.g.clock.Now(), s.address)
+// answered takes down that somebody was still there when the session's
+// connection ended: it is another unit than the one that displaced it.
+func (c *clones) answered(s *session) {
+	s.mu.Lock()
+	rival := s.rival
+	s.rival = false
+	s.mu.Unlock()
+	if !rival {
+		return
+	}
+	addresses := []string{s.address}
+	if now := s.g.registry.get(s.deviceID); now != nil && now != s {
+		addresses = append(addresses, now.address)
+	}
+	c.takeover(s.deviceID, s.identifier, s.g.clock.Now(), addresses...)
 }
 
 func (c *clones) takeover(device int64, identifier string, now time.Time, addresses ...string) {

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -89,6 +91,7 @@ func TestClonesAreTold(t *testing.T) {
 	})
 	must(t, err)
 	defer stop()
+	var before *client
 	connections := 0
 	for range 3 * cloneTakeovers {
 		c, err := p.tryDial("/socket/websocket", nil, pair.TLS())
@@ -101,6 +104,10 @@ func TestClonesAreTold(t *testing.T) {
 		if wsutil.WriteClientText(c.conn, []byte(`["1","1","device","phx_join",{`+facts+`}]`)) == nil {
 			_, _, _ = wsutil.ReadServerData(c.conn)
 		}
+		if before != nil {
+			hangUpWhenTold(before)
+		}
+		before = c
 	}
 	if connections <= cloneTakeovers {
 		t.Errorf("found after %d connections only", connections)
@@ -124,52 +131,82 @@ func TestClonesAreTold(t *testing.T) {
 	p.dial("sn-8").beat()
 }
 
-// TestBadNetworksAreNoClones: a unit that comes back again and again, while its
-// old connection has long been silent, is one unit.
-func TestBadNetworksAreNoClones(t *testing.T) {
-	now := time.Now()
-	clock := func() time.Time { return now }
-	g := &Gateway{clock: clock, clones: newClones()}
-	makeSession := func() *session {
-		s := &session{g: g, deviceID: 7, identifier: "sn-7", address: "192.0.2.1"}
-		s.heard.Store(now.Unix())
-		s.spoken.Store(true)
-		return s
+// hangUpWhenTold is what a unit does that another one displaced.
+func hangUpWhenTold(c *client) {
+	for {
+		if f, err := ws.ReadFrame(c.conn); err != nil || f.Header.OpCode == ws.OpClose {
+			_ = c.conn.Close() // it may be closed already
+			return
+		}
 	}
-	before := makeSession()
-	for range 10 * cloneTakeovers {
-		now = now.Add(cloneAlive + time.Second)
-		s := makeSession()
-		g.clones.displaced(before, s)
-		before = s
+}
+
+// TestOneUnitIsNoClone: a unit that comes back at once again and again, because
+// its network is bad or it starts anew, is one unit: from its old connections
+// comes nothing, or a reset. So is one whose old connection was silent, and
+// closes only when the network is back.
+func TestOneUnitIsNoClone(t *testing.T) {
+	p := start(t, nil)
+	for name, leave := range map[string]func(*client){
+		"dead": func(*client) {}, // until the server loses patience
+		"reset": func(c *client) {
+			tcp, ok := c.conn.(*tls.Conn).NetConn().(*net.TCPConn)
+			if !ok {
+				t.Fatal("no TCP connection")
+			}
+			must(t, tcp.SetLinger(0))
+			must(t, tcp.Close())
+		},
+		"silent": func(c *client) {
+			c.expectClose(closeAway)
+		},
+	} {
+		identifier := "sn-" + name
+		var before *client
+		for range 2 * cloneTakeovers {
+			c := p.dial(identifier)
+			c.join("")
+			if before != nil {
+				leave(before)
+			}
+			before = c
+			if name == "silent" {
+				p.ahead.Add(int64(cloneAlive + 2*time.Second))
+			}
+		}
 	}
-	if len(g.clones.found) != 0 {
-		t.Error("taken for two units")
+	must(t, p.stop()) // all connections are over then
+	p.gateway.clones.mu.Lock()
+	defer p.gateway.clones.mu.Unlock()
+	if n := len(p.gateway.clones.devices); n != 0 {
+		t.Errorf("%d units are taken for two", n)
 	}
-	for range cloneTakeovers - 1 { // alive, but not often enough
-		now = now.Add(time.Second)
-		g.clones.displaced(before, before)
-		before.heard.Store(now.Unix())
+}
+
+// TestClonesAreCounted: a few take-overs are nothing, those of long ago do not
+// count, and a device is told of once in a while.
+func TestClonesAreCounted(t *testing.T) {
+	c, now := newClones(), time.Now()
+	takeovers := func(n int) {
+		for range n {
+			now = now.Add(time.Second)
+			c.takeover(7, "sn-7", now, "192.0.2.1", "192.0.2.2")
+		}
 	}
+	takeovers(cloneTakeovers - 1)
 	now = now.Add(cloneWindow)
-	before.heard.Store(now.Unix())
-	g.clones.displaced(before, before)
-	if len(g.clones.found) != 0 {
+	takeovers(1)
+	if len(c.found) != 0 {
 		t.Error("taken for two units after one take-over too few")
 	}
-	for range 5 * cloneTakeovers {
-		g.clones.displaced(before, before)
-	}
-	if len(g.clones.found) != 1 {
-		t.Errorf("told %d times", len(g.clones.found))
+	takeovers(5 * cloneTakeovers)
+	if len(c.found) != 1 {
+		t.Errorf("told %d times", len(c.found))
 	}
 	now = now.Add(2 * cloneSilence)
-	before.heard.Store(now.Unix())
-	for range cloneTakeovers {
-		g.clones.displaced(before, before)
-	}
-	if len(g.clones.found) != 2 {
-		t.Errorf("told %d times after a while", len(g.clones.found))
+	takeovers(cloneTakeovers)
+	if len(c.found) != 2 {
+		t.Errorf("told %d times after a while", len(c.found))
 	}
 }
 

@@ -92,8 +92,12 @@ func (g *Gateway) disconnect(m fleet.DeviceMessage) {
 	}
 	for _, id := range m.Devices {
 		s := g.registry.get(id)
-		if s != nil && (only.Connections == nil || meant[s.uuid.String()]) {
+		switch {
+		case s == nil:
+		case only.Connections == nil:
 			s.close(closeAway, "disconnected by the server")
+		case meant[s.uuid.String()]:
+			s.displace()
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 // Bounds of what a device may say.
 const (
+	maxCloseCode  = 4999                  // RFC 6455 §7.4.2
 	maxMessage    = 64 << 10              // bytes of one message
 	pooledBuffer  = 4 << 10               // bytes; most messages are shorter
 	frameInterval = 20 * time.Millisecond // average of frames of one device
@@ -62,8 +63,11 @@ func (s *session) awaitFrame() error {
 func (s *session) finish(err error) {
 	reason := "the connection was lost"
 	var e *ending
+	if errors.As(err, &e) || errors.Is(err, io.EOF) {
+		s.g.clones.answered(s)
+	}
 	switch {
-	case errors.As(err, &e):
+	case e != nil:
 		reason = e.reason
 		if e.code != 0 {
 			s.close(e.code, reason)
@@ -217,7 +221,7 @@ func (s *session) readControl(h ws.Header) error {
 			return &ending{closeNormal, "the device closed the connection"}
 		}
 		code, text := ws.ParseCloseFrameData(payload)
-		if len(payload) == 1 || ws.CheckCloseFrameData(code, text) != nil {
+		if len(payload) == 1 || code > maxCloseCode || ws.CheckCloseFrameData(code, text) != nil {
 			return &ending{closeProtocol, "the device broke the WebSocket protocol"}
 		}
 		return &ending{code, "the device closed the connection"}

@@ -83,9 +83,6 @@ func (w *writer) tell(b batch, displaced []store.Displaced) {
 func (w *writer) evict(displaced []store.Displaced) {
 	byNode := map[string][]store.Displaced{}
 	for _, d := range displaced {
-		if s := w.g.registry.get(d.DeviceID); s != nil {
-			w.g.clones.elsewhere(s)
-		}
 		byNode[d.Node] = append(byNode[d.Node], d)
 	}
 	for node, list := range byNode {

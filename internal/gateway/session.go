@@ -58,6 +58,7 @@ type session struct {
 	mu      sync.Mutex
 	writing bool       // somebody writes to the connection
 	closing bool       // no frames are taken any more
+	rival   bool       // it was alive when it was displaced
 	queue   []outgoing // frames that wait for it
 	queued  int        // bytes in queue
 	reason  string     // why it is closing
@@ -99,8 +100,7 @@ func (g *Gateway) newSession(conn net.Conn, d fleet.Device, address string, seri
 // open makes s the device's session, and ends the one before.
 func (s *session) open() {
 	if before := s.g.registry.add(s); before != nil {
-		s.g.clones.displaced(before, s)
-		before.close(closeAway, "a newer connection of the device took over")
+		before.displace()
 	}
 	s.g.writer.note(s, note{opened: true, presence: true})
 }
