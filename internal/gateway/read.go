@@ -63,8 +63,11 @@ func (s *session) awaitFrame() error {
 func (s *session) finish(err error) {
 	reason := "the connection was lost"
 	var e *ending
+	if errors.As(err, &e) || errors.Is(err, io.EOF) {
+		s.g.clones.answered(s)
+	}
 	switch {
-	case errors.As(err, &e):
+	case e != nil:
 		reason = e.reason
 		if e.code != 0 {
 			s.close(e.code, reason)
