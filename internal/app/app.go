@@ -66,6 +66,7 @@ func Recording(r gateway.Recorder) Option { return func(s *Server) { s.record = 
 // Open opens every part in order and binds both listeners. When a part fails
 // the parts before it are closed again and the error says which it was.
 func Open(ctx context.Context, c Config, log *slog.Logger, options ...Option) (_ *Server, err error) {
+	tuneMemory()
 	s := &Server{config: c, log: log, metrics: prometheus.NewRegistry(), draining: make(chan struct{})}
 	defer func() {
 		if err != nil {
