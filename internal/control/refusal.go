@@ -72,6 +72,7 @@ func (c *Control) admit(d fleet.Device, address string) (fleet.Device, error) {
 // Bounds of what waits to be written about devices that connect.
 const (
 	maxNotes       = 10_000 // of each sort
+	maxStrangers   = 200    // refusals of who proved nothing: keys have names anybody may use
 	usageRecent    = time.Hour
 	notesInOneTurn = 500 // refusals and notifications written in one transaction
 )
@@ -82,6 +83,7 @@ const (
 type notebook struct {
 	mu            sync.Mutex
 	refusals      map[refusalKey]fleet.Refusal
+	strangers     int // refusals of who proved nothing
 	notifications map[notificationKey]fleet.Notification
 	certificates  map[string]bool // fingerprints that were used
 	authorities   map[int64]bool
@@ -108,6 +110,7 @@ func newNotebook() *notebook {
 }
 
 func (b *notebook) reset() {
+	b.strangers = 0
 	b.refusals, b.notifications = map[refusalKey]fleet.Refusal{}, map[notificationKey]fleet.Notification{}
 	b.certificates, b.authorities, b.secrets = map[string]bool{}, map[int64]bool{}, map[int64]bool{}
 }
@@ -130,8 +133,14 @@ func (b *notebook) addRefusal(r fleet.Refusal) {
 	if before, ok := b.refusals[key]; ok {
 		r.Count += before.Count
 		r.CreatedAt = before.CreatedAt
-	} else if len(b.refusals) >= maxNotes {
-		return
+	} else {
+		stranger := r.Code == fleet.RefusedSignature
+		if len(b.refusals) >= maxNotes || stranger && b.strangers >= maxStrangers {
+			return
+		}
+		if stranger {
+			b.strangers++
+		}
 	}
 	b.refusals[key] = r
 }
@@ -189,6 +198,9 @@ func (b *notebook) tear() (p page) {
 		}
 		p.refusals = append(p.refusals, r)
 		delete(b.refusals, key)
+		if r.Code == fleet.RefusedSignature {
+			b.strangers--
+		}
 	}
 	for key, n := range b.notifications {
 		if len(p.notifications) == notesInOneTurn {

@@ -149,6 +149,19 @@ func TestRefusalsFold(t *testing.T) {
 		for i := range many {
 			many[i] = fleet.Refusal{OrgID: a.org.ID, Identifier: fmt.Sprint("flood-", i), Code: fleet.RefusedSignature, Count: 1, LastAt: day(5)}
 		}
+		proved := one
+		proved.Code = fleet.RefusedPending
+		save(proved)
+		save(many...)
+		view(t, db, func(tx *store.Tx) error {
+			if list, err := tx.RefusalsOf(a.s, "unit-9"); err != nil || len(list) != 1 || list[0].Code != fleet.RefusedPending {
+				t.Errorf("after a flood of strangers: %+v, %v", list, err)
+			}
+			return nil
+		})
+		for i := range many {
+			many[i].Code = fleet.RefusedPending
+		}
 		save(many...)
 		view(t, db, func(tx *store.Tx) error {
 			n, f := 0, fleet.Page{Limit: fleet.MaxPageSize}

@@ -7,8 +7,12 @@ import (
 	"github.com/ganglion-iot/ganglion/fleet"
 )
 
-// maxRefusals is how many refusals an org keeps; the oldest make room.
-const maxRefusals = 2000
+// How many refusals an org keeps; the oldest make room. Those of who proved
+// nothing, which anybody can cause, never make others go.
+const (
+	maxRefusals  = 2000
+	maxStrangers = 500
+)
 
 const refusalColumns = "r.id, r.org_id, r.product_id, r.device_id, r.identifier, r.code, r.message, r.address, r.count, r.created_at, r.last_at"
 
@@ -44,10 +48,15 @@ func (tx *Tx) SaveRefusals(s fleet.Scope, list []fleet.Refusal) error {
 		}
 	}
 	for org := range orgs {
-		_, err := tx.exec("DELETE FROM device_refusals WHERE id IN (SELECT id FROM device_refusals WHERE org_id = $1 ORDER BY last_at DESC, id DESC LIMIT 10000 OFFSET $2)",
-			org, maxRefusals)
-		if err != nil {
-			return mapErr("refusal", err)
+		for _, keep := range []struct {
+			sign string
+			most int
+		}{{"=", maxStrangers}, {"<>", maxRefusals - maxStrangers}} {
+			_, err := tx.exec("DELETE FROM device_refusals WHERE id IN (SELECT id FROM device_refusals WHERE org_id = $1 AND code "+keep.sign+
+				" $2 ORDER BY last_at DESC, id DESC LIMIT 10000 OFFSET $3)", org, string(fleet.RefusedSignature), keep.most)
+			if err != nil {
+				return mapErr("refusal", err)
+			}
 		}
 	}
 	return nil
