@@ -96,10 +96,7 @@ func (g *Gateway) heard(c fleet.Change) {
 			s.joinedGroup(c.GroupID)
 		}
 	}
-	if g.archives == nil {
-		return
-	}
-	release := c.GroupID != 0 && (c.Noun == "release" || c.Noun == "deployment_group")
+	release := g.archives != nil && c.GroupID != 0 && (c.Noun == "release" || c.Noun == "deployment_group")
 	if release {
 		// The word may have come here first.
 		g.archives.ForgetArchive(c.GroupID)
@@ -143,7 +140,9 @@ func (g *Gateway) followChanges(ctx context.Context) {
 	}
 }
 
-// lookAgain reads devices whose settings changed.
+// lookAgain reads devices whose settings changed. One that is locked out or
+// deleted goes: who did that may have known of a connection before this one
+// only, and have asked another node to close it.
 func (g *Gateway) lookAgain(ctx context.Context, ids []int64) error {
 	var list []fleet.Device
 	err := g.store.View(ctx, func(tx *store.Tx) error {
@@ -153,7 +152,8 @@ func (g *Gateway) lookAgain(ctx context.Context, ids []int64) error {
 			switch fleet.KindOf(err) {
 			case "":
 				list = append(list, d)
-			case fleet.NotFound: // deleted meanwhile
+			case fleet.NotFound:
+				list = append(list, fleet.Device{ID: id})
 			default:
 				return err
 			}
@@ -164,6 +164,10 @@ func (g *Gateway) lookAgain(ctx context.Context, ids []int64) error {
 	for _, d := range list {
 		s := g.registry.get(d.ID)
 		if s == nil {
+			continue
+		}
+		if d.Admission != fleet.Admitted {
+			s.close(closeAway, "disconnected by the server")
 			continue
 		}
 		s.group.Store(d.GroupID)
