@@ -57,7 +57,10 @@ export function connect(path: string, on: Listener): Connection {
   const open = (): void => {
     window.clearTimeout(timer);
     let opened = false;
-    const s = new WebSocket(path);
+    // Not every browser takes an address without the host.
+    const address = new URL(path, window.location.href);
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    const s = new WebSocket(address);
     s.binaryType = "arraybuffer";
     socket = s;
     on.state("connecting", "connecting…");
