@@ -49,7 +49,10 @@ func TestBrowserTerminal(t *testing.T) {
 		o.Console = &link.Console{Program: shell, DataDir: x.files}
 		o.Extensions = []link.Extension{&link.LocalShell{Program: shell}, x.logging, &link.Health{}}
 	}, nil)
-	w.await("the board to connect", func() bool { return w.device("alpha").Connection.Status == fleet.Connected })
+	w.await("the board to connect", func() bool {
+		n, err := w.control().CountDevices(w.ctx(), w.scope, worldProduct, fleet.DeviceFilter{Status: fleet.Connected})
+		return err == nil && n == 1
+	})
 	t.Run("sign in by keyboard", x.signInByKeyboard)
 	t.Run("console", x.console)
 	t.Run("another viewer", x.anotherViewer)
