@@ -206,8 +206,8 @@ func TestPartsAreUsedWhenTheyFit(t *testing.T) {
 func TestOnlyOwnEntriesLeaveTheCache(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
-		"keep.fw.partial", "old.fw.partial", "notes.txt", "old/part-00000", "old/part-123456",
-		"mixed/part-00000", "mixed/letter", "short/part-1", "odd/part-0000x",
+		"keep.fw.partial", "old.fw.partial", "notes.txt", "old.fw.parts/part-00000", "old.fw.parts/part-123456",
+		"home/part-00000", "mixed.fw.parts/part-00000", "mixed.fw.parts/letter", "short.fw.parts/part-1", "odd.fw.parts/part-0000x",
 	} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
@@ -225,8 +225,28 @@ func TestOnlyOwnEntriesLeaveTheCache(t *testing.T) {
 	for _, e := range entries {
 		left = append(left, e.Name())
 	}
-	if want := "keep.fw.partial lost+found mixed notes.txt odd short"; err != nil || strings.Join(left, " ") != want {
+	if want := "home keep.fw.partial lost+found mixed.fw.parts notes.txt odd.fw.parts short.fw.parts"; err != nil || strings.Join(left, " ") != want {
 		t.Errorf("left are %v, want %s (%v)", left, want, err)
+	}
+}
+
+// TestPartsOfAServersName: a server names the firmware, and must not be able to
+// name a directory of somebody else that way.
+func TestPartsOfAServersName(t *testing.T) {
+	content := testContent(2 * kib)
+	dir := t.TempDir()
+	photo := filepath.Join(dir, "home", "photo")
+	if err := errors.Join(os.Mkdir(filepath.Dir(photo), 0o700), os.WriteFile(photo, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := newParts(t, dir, content, func(_ int, r *http.Request) *http.Response { return serve(make([]byte, 2*kib), r, nil) },
+		func(o *Options, u *Update) { o.Strategy, u.Firmware.UUID = Parts, "home" })
+	if err := p.viaCache(t.Context()); !errors.Is(err, errChecksum) {
+		t.Errorf("%v", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if _, gone := os.Stat(photo); gone != nil || err != nil || len(entries) != 1 {
+		t.Errorf("%v; left are %v, %v", gone, entries, err)
 	}
 }
 

@@ -13,8 +13,12 @@ import (
 	"github.com/ganglion-iot/ganglion/fwup"
 )
 
-// partial ends the names of files in the cache.
-const partial = ".fw.partial"
+// What is in the cache ends with one of these: the names come from the server,
+// and must not be those of other things in the directory.
+const (
+	partial  = ".fw.partial" // a file
+	partsDir = ".fw.parts"   // a directory with parts
+)
 
 // viaCache downloads the whole file, verifies everything and only then touches
 // the device.
@@ -31,13 +35,13 @@ func (j *job) viaCache(ctx context.Context) error {
 	parts := j.opts.Strategy != Caching && j.hasParts()
 	keep := name + partial
 	if parts {
-		keep = name
+		keep = name + partsDir
 	}
 	if err := clearCache(j.opts.CacheDir, keep); err != nil {
 		return ofCache(err)
 	}
 	if parts {
-		return j.inParts(ctx, name)
+		return j.inParts(ctx, keep)
 	}
 	return j.cached(ctx, name+partial)
 }
@@ -117,7 +121,7 @@ func clearCache(dir, keep string) error {
 		name := filepath.Join(dir, e.Name())
 		ours := strings.HasSuffix(name, partial)
 		if e.IsDir() {
-			ours = isPartsDir(name)
+			ours = strings.HasSuffix(name, partsDir) && isPartsDir(name)
 		}
 		if name == keep || !ours {
 			continue

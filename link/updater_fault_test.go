@@ -302,7 +302,7 @@ func TestCacheThatFails(t *testing.T) {
 			return
 		}
 		b.body = func(body io.ReadCloser) io.ReadCloser { // full from the fourth part on
-			return &watched{body, func() { _ = os.Symlink("/dev/full", partName(filepath.Join(dir, b.new.uuid), 3)) }}
+			return &watched{body, func() { _ = os.Symlink("/dev/full", partName(filepath.Join(dir, b.new.uuid+partsDir), 3)) }}
 		}
 	}
 	unusable := func(t *testing.T, b *bench) {

@@ -336,7 +336,7 @@ func TestPartsSurviveTheProcess(t *testing.T) {
 	conn.until("fwup_progress", "downloading")
 	r.stop()
 	await(t, "the end", r.done)
-	there, err := os.ReadDir(filepath.Join(r.options.CacheDir, next.uuid))
+	there, err := os.ReadDir(filepath.Join(r.options.CacheDir, next.uuid+partsDir))
 	if err != nil || len(there) == 0 {
 		t.Fatalf("kept %v, %v", there, err)
 	}
