@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -76,8 +77,8 @@ type download struct {
 }
 
 // newDownload begins at byte from. The context bounds the whole download.
-func newDownload(ctx context.Context, url string, from int64, o Download, log *slog.Logger, started func(string)) *download {
-	d := &download{ctx: ctx, opts: o, client: *o.Client, log: log, first: url, url: url, offset: from, size: -1, limit: -1, started: started}
+func newDownload(ctx context.Context, address string, from int64, o Download, log *slog.Logger, started func(string)) *download {
+	d := &download{ctx: ctx, opts: o, client: *o.Client, log: log, first: address, url: address, offset: from, size: -1, limit: -1, started: started}
 	d.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return d
 }
@@ -235,7 +236,7 @@ func (d *download) follow(ctx context.Context) (*http.Response, string, error) {
 		}
 		resp, err := d.client.Do(req)
 		if err != nil {
-			return nil, "", err
+			return nil, "", withoutAddress(err)
 		}
 		location := resp.Header.Get("Location")
 		if resp.StatusCode < 300 || resp.StatusCode > 399 || location == "" {
@@ -253,6 +254,16 @@ func (d *download) follow(ctx context.Context) (*http.Response, string, error) {
 		}
 		at = to.String()
 	}
+}
+
+// withoutAddress is the error of a request without its address: that may be
+// signed, and is so long that nothing else of the error would be reported.
+func withoutAddress(err error) error {
+	var of *url.Error
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
 }
 
 // request is the one for the rest of the file.

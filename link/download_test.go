@@ -362,3 +362,15 @@ func FuzzContentRange(f *testing.F) {
 		}
 	})
 }
+
+// TestErrorsOfDownloadsHaveNoAddress: it may be signed, and is longer than what
+// is reported of an error.
+func TestErrorsOfDownloadsHaveNoAddress(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	d := newDownload(t.Context(), closed.URL+"/f?X-Signature="+strings.Repeat("s", 600), 0, limits(nil), quiet(), nil)
+	_, err := io.ReadAll(d)
+	if err == nil || strings.Contains(err.Error(), "Signature") || !strings.Contains(reason(err), "refused") {
+		t.Errorf("%v", err)
+	}
+}
