@@ -263,7 +263,7 @@ func (a *archiver) prepareDir(file string) error {
 	}
 	for _, e := range entries {
 		name := filepath.Join(a.opts.Archives.Dir, e.Name())
-		if name == file+unfinished || !strings.HasSuffix(name, ".fw"+unfinished) {
+		if name == file+unfinished || !strings.HasSuffix(name, unfinished) {
 			continue
 		}
 		if err := os.Remove(name); err != nil {

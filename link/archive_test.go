@@ -154,6 +154,13 @@ func TestArchives(t *testing.T) {
 		l.offer(archiveEvent(one, "http://files/one.fw")) // it was verified; it is only handed over
 		expect(t, l, "ready one.fw", "one.fw two.fw", 2)
 	})
+	run("others were never finished", files, nil, func(t *testing.T, l *library) {
+		putArchive(t, l, "zero.bin"+unfinished, nil)
+		putArchive(t, l, "zero.fw"+unfinished, nil)
+		putArchive(t, l, "zero.bin", nil)
+		l.offer(archiveEvent(one, "http://files/one.fw"))
+		expect(t, l, "asked http://files/one.fw, ready one.fw", "one.fw zero.bin", 1)
+	})
 	run("there from an earlier run", files, nil, func(t *testing.T, l *library) {
 		putArchive(t, l, "one.fw", one.data)
 		l.offer(archiveEvent(one, "http://files/one.fw"))
