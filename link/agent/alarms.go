@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -63,17 +64,37 @@ func (a *alarmFiles) change(c link.AlarmChange) {
 	}
 	var err error
 	if c.Set {
-		// Renamed into place: a reader sees the whole description or none.
-		temp := a.file("." + c.Name)
-		if err = os.WriteFile(temp, []byte(c.Description+"\n"), 0o644); err == nil {
-			err = os.Rename(temp, a.file(c.Name))
-		}
+		err = a.write(c.Name, c.Description+"\n")
 	} else if err = os.Remove(a.file(c.Name)); errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
 	if err != nil {
 		a.log.Warn("could not keep the file of an alarm", "alarm", c.Name, "error", err)
 	}
+}
+
+// write makes a file anew and renames it into place: a reader sees the whole
+// text or none. Where others may write to the directory, nothing they put there
+// leads out of it.
+func (a *alarmFiles) write(name, text string) error {
+	dir, err := os.OpenRoot(a.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	temp := "." + name
+	if err := dir.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := dir.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return dir.Rename(temp, name)
 }
 
 // watch sets and clears alarms as files come and go, until ctx ends.

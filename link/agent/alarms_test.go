@@ -120,3 +120,29 @@ func TestLogs(t *testing.T) {
 		}
 	}
 }
+
+// TestAlarmFilesLeadNowhere: where others may write to the directory, they
+// cannot make the agent write elsewhere.
+func TestAlarmFilesLeadNowhere(t *testing.T) {
+	dir := t.TempDir()
+	files, err := newAlarmFiles(dir, &link.Alarms{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(t.TempDir(), "passwd")
+	if err := os.WriteFile(target, []byte("root"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{link.AlarmDisconnected, "." + link.AlarmDisconnected} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files.change(link.AlarmChange{Name: link.AlarmDisconnected, Description: "no route", Set: true})
+	if got := content(t, dir, link.AlarmDisconnected); got != "no route\n" {
+		t.Errorf("the file says %q", got)
+	}
+	if got, err := os.ReadFile(target); err != nil || string(got) != "root" {
+		t.Errorf("the other file says %q, %v", got, err)
+	}
+}
