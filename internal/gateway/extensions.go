@@ -148,10 +148,11 @@ func (s *session) extensionEvent(m phx.Message) {
 	s.mu.Lock()
 	x := &s.extensions
 	if !ok || !x.told.Has(e) || event == "attached" && !x.wanted.Has(e) {
+		joined := s.extensionsRef // older devices do not name it
 		s.mu.Unlock()
 		s.g.metrics.ignore("extension")
 		if m.Ref != "" {
-			s.say(phx.AppendReply(nil, m.JoinRef, m.Ref, m.Topic, phx.StatusError, []byte(`"detach"`)))
+			s.say(phx.AppendReply(nil, joined, m.Ref, m.Topic, phx.StatusError, []byte(`"detach"`)))
 		}
 		return
 	}

@@ -52,7 +52,7 @@ func TestHeartbeatsOfTheUsualForm(t *testing.T) {
 		`[null, "9","phoenix","heartbeat",{}]`:                    "",
 		`[null,"9","phoenix","heartbeat",{"a":1}]`:                "",
 		`[null,"phoenix","heartbeat",{}]`:                         "",
-		``: "",
+		``:                                                        "",
 	} {
 		got, ok := heartbeatRef([]byte(text))
 		if string(got) != ref || ok != (ref != "") {
