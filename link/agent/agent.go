@@ -188,7 +188,7 @@ func runAgent(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer settings.Close()
-	os.Unsetenv(secretVariable)
+	config.forgetSecrets()
 	log, closeLog, err := config.logger(p.stderr)
 	if err != nil {
 		return fmt.Errorf("%s: %w", *file, err)
@@ -206,6 +206,16 @@ func runAgent(ctx context.Context, p *program, args []string) error {
 	}
 	a := &agent{config: config, log: log, manager: service}
 	return a.run(ctx, settings.Options)
+}
+
+// forgetSecrets takes the secrets that were read out of the environment away:
+// the console and scripts are given it.
+func (c Config) forgetSecrets() {
+	for _, name := range []string{secretVariable, c.PKCS11.PINEnv} {
+		if name != "" {
+			os.Unsetenv(name)
+		}
+	}
 }
 
 // agent is what surrounds a link.

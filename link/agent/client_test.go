@@ -255,3 +255,16 @@ func TestSlowHooksHoldNothingUp(t *testing.T) {
 	}
 	cl.Connected() // after the end
 }
+
+// TestSecretsLeaveTheEnvironment: what the agent starts later does not get them.
+func TestSecretsLeaveTheEnvironment(t *testing.T) {
+	for _, name := range []string{secretVariable, "TOKEN_PIN", "OTHER"} {
+		t.Setenv(name, "1234")
+	}
+	Config{PKCS11: PKCS11{PINEnv: "TOKEN_PIN"}}.forgetSecrets()
+	for name, want := range map[string]bool{secretVariable: false, "TOKEN_PIN": false, "OTHER": true} {
+		if _, there := os.LookupEnv(name); there != want {
+			t.Errorf("%s is there: %v", name, there)
+		}
+	}
+}
