@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ganglion-iot/ganglion/fwup/fwupcli"
 	"github.com/ganglion-iot/ganglion/internal/cli"
 	"github.com/ganglion-iot/ganglion/internal/rest"
 	"github.com/ganglion-iot/ganglion/link/agent"
@@ -27,6 +28,8 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main(os.Args[1:]))
 	case "ganglion-link":
 		os.Exit(agent.Main(os.Args[1:], os.Stdout, os.Stderr))
+	case "fwup":
+		os.Exit(fwupcli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
