@@ -6,6 +6,10 @@ import (
 
 const nounIdentity = "network identity"
 
+// maxReportedIdentities is how many names a device may have that it said
+// itself; it may call its instances what it likes.
+const maxReportedIdentities = 64
+
 const identityColumns = "id, org_id, product_id, device_id, service, identifier, instance, details, source, created_at, updated_at"
 
 func scanIdentity(r row) (n fleet.NetworkIdentity, err error) {
@@ -16,8 +20,9 @@ func scanIdentity(r row) (n fleet.NetworkIdentity, err error) {
 // overlay networks, in the order of the list. A name an operator recorded for
 // any device of the org belongs to the device that says it has it. A name of
 // another device stays there, and a name an operator recorded stays when the
-// device says another. It reports which of the list changed something. Only a
-// system scope over all orgs may do this.
+// device says another. A device with very many names gets no more. It reports
+// which of the list changed something. Only a system scope over all orgs may do
+// this.
 func (tx *Tx) ReportNetworkIdentities(s fleet.Scope, list []fleet.NetworkIdentity) (changed []bool, err error) {
 	if err := platformAlone(s, "network identities of devices"); err != nil {
 		return nil, err
@@ -76,7 +81,9 @@ func (tx *Tx) reportIdentity(n fleet.NetworkIdentity) (bool, error) {
 	}
 	res, err := tx.exec(`INSERT INTO network_identities (org_id, product_id, device_id, service, identifier, instance, details, source, created_at, updated_at)
 		SELECT d.org_id, d.product_id, d.id, CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), 'device', CAST($6 AS BIGINT), CAST($6 AS BIGINT)
-		FROM devices d WHERE d.id = $1 AND d.deleted_at = 0 ON CONFLICT DO NOTHING`, n.DeviceID, n.Service, n.Identifier, n.Instance, n.Details, now)
+		FROM devices d WHERE d.id = $1 AND d.deleted_at = 0
+		AND (SELECT count(*) FROM network_identities o WHERE o.device_id = d.id AND o.source = 'device') < $7 ON CONFLICT DO NOTHING`,
+		n.DeviceID, n.Service, n.Identifier, n.Instance, n.Details, now, maxReportedIdentities)
 	inserted, err := removed(nounIdentity, res, err)
 	return inserted > 0, err
 }

@@ -670,3 +670,39 @@ func TestNetworkIdentities(t *testing.T) {
 		wantKind(t, "a second name of an instance", record(of(second, "netbird", "n9", "default", "{}")), fleet.Conflict)
 	})
 }
+
+// TestNetworkIdentitiesOfADeviceAreBounded: a device may call its instances
+// what it likes, and still gets no more than so many.
+func TestNetworkIdentitiesOfADeviceAreBounded(t *testing.T) {
+	eachWorld(t, func(t *testing.T, db *store.DB, a, _ *world) {
+		update(t, db, func(tx *store.Tx) error {
+			had, err := tx.ListNetworkIdentities(a.s, a.device.ID)
+			if err != nil {
+				return err
+			}
+			for i := range 100 {
+				_, err := tx.ReportNetworkIdentities(platform, []fleet.NetworkIdentity{{
+					OrgID: a.org.ID, ProductID: a.product.ID, DeviceID: a.device.ID, Service: "tailscale",
+					Identifier: fmt.Sprint("flood-", i), Instance: fmt.Sprint("instance-", i), Details: "{}", Source: fleet.IdentityFromDevice,
+				}})
+				if err != nil {
+					return err
+				}
+			}
+			list, err := tx.ListNetworkIdentities(a.s, a.device.ID)
+			if err != nil {
+				return err
+			}
+			if len(list) < 64 || len(list) > 64+len(had) {
+				t.Errorf("%d names", len(list))
+			}
+			changed, err := tx.ReportNetworkIdentities(platform, []fleet.NetworkIdentity{{
+				OrgID: a.org.ID, ProductID: a.product.ID, DeviceID: a.device.ID, Service: "tailscale", Identifier: "renamed", Instance: "instance-1", Details: "{}",
+			}})
+			if err != nil || len(changed) != 1 || !changed[0] {
+				t.Errorf("a name it has may change: %v, %v", changed, err)
+			}
+			return nil
+		})
+	})
+}
