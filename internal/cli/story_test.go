@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ganglion": func() { os.Exit(Main(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"ganglion": func() { os.Exit(Main(os.Args[1:])) }, "fwup": runFwup})
 }
 
 const (
@@ -50,7 +50,7 @@ func TestStories(t *testing.T) {
 			return os.WriteFile(filepath.Join(e.WorkDir, "sign-in"), []byte(storyEmail+"\n"+storyPassword+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "firmware": buildFirmware, "jsonenv": jsonEnv, "until": until, "authority": makeAuthority,
+			"exits": exits, "firmware": buildFirmware, "jsonenv": jsonEnv, "until": until, "authority": makeAuthority, "device": powerDevice,
 		},
 	})
 }
