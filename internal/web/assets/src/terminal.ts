@@ -8,8 +8,6 @@ import { Downloads, Upload, maxFile, sizeText } from "./transfer";
 // the device prints comes to every viewer alike.
 
 const maxInput = 16 << 10; // characters of one message; a paste becomes several
-const screen = document.getElementById("terminal");
-if (screen) run(screen);
 
 // allowStyles lets the terminal's own style elements pass the page's policy,
 // which takes styles of this site and those with the nonce.
@@ -228,3 +226,6 @@ function run(screen: HTMLElement): void {
     },
   });
 }
+
+const screen = document.getElementById("terminal");
+if (screen) run(screen);
