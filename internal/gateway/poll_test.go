@@ -57,7 +57,7 @@ func (p *platform) firmware(version string) fleet.Firmware {
 	f := fleet.Firmware{
 		OrgID: product.OrgID, ProductID: product.ID, Status: fleet.FirmwareReady, Size: 1000, SHA256: "ab" + strings.Repeat("0", 62),
 		PartSHA256:       []string{strings.Repeat("c", 64)},
-		FirmwareMetadata: fleet.FirmwareMetadata{UUID: "uuid-" + version, Product: "thermostat", Version: version, Platform: "rpi4", Architecture: "arm"},
+		FirmwareMetadata: fleet.FirmwareMetadata{UUID: "00000000-0000-5000-8000-" + strings.Repeat(strings.ReplaceAll(version, ".", ""), 4), Product: "thermostat", Version: version, Platform: "rpi4", Architecture: "arm"},
 	}
 	key := fleet.SigningKey{OrgID: product.OrgID, Name: "key " + version, Key: "k" + version}
 	must(p.t, p.store.Update(p.t.Context(), func(tx *store.Tx) error {
