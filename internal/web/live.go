@@ -133,9 +133,9 @@ func (s *site) watch(r *request) (wake <-chan struct{}, stop func(), err error) 
 		default:
 		}
 	}
-	stop, err = s.bus.OnAny(r.org.ID, poke)
+	changes, err := s.bus.OnAny(r.org.ID, poke)
 	if err != nil || r.PathValue("device") == "" {
-		return c, stop, err
+		return c, changes, err
 	}
 	quiet, err := s.bus.OnTelemetry(r.org.ID, func(list []fleet.TelemetryHint) {
 		for _, h := range list {
@@ -145,11 +145,11 @@ func (s *site) watch(r *request) (wake <-chan struct{}, stop func(), err error) 
 		}
 	})
 	if err != nil {
-		stop()
+		changes()
 		return nil, nil, err
 	}
 	return c, func() {
-		stop()
+		changes()
 		quiet()
 	}, nil
 }
