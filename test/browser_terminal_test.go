@@ -134,7 +134,6 @@ func (x *terminals) windowSize(t *testing.T) {
 	for _, width := range []int64{1280, 700} {
 		x.do(t, chromedp.EmulateViewport(width, 800))
 		// The size goes when the window rests.
-		want := ""
 		for i := 0; ; i++ {
 			mark := fmt.Sprintf("m%dx%d:", width, i)
 			x.do(t, chromedp.KeyEvent("echo "+mark[:1]+"''"+mark[1:]+"$(stty size)"+kb.Enter))
@@ -143,7 +142,7 @@ func (x *terminals) windowSize(t *testing.T) {
 			text := value[string](t, x.tab, "window.terminalText()")
 			_, rest, _ := strings.Cut(text, mark)
 			got, _, _ := strings.Cut(rest, "\n")
-			want = value[string](t, x.tab, `(() => { const s = document.querySelector(".xterm-rows"); return String(s.children.length) })()`)
+			want := value[string](t, x.tab, `(() => { const s = document.querySelector(".xterm-rows"); return String(s.children.length) })()`)
 			if rows, _, ok := strings.Cut(strings.TrimSpace(got), " "); ok && rows == want && !sizes[strings.TrimSpace(got)] {
 				sizes[strings.TrimSpace(got)] = true
 				break

@@ -94,13 +94,6 @@ func (n *route) accept() {
 	}
 }
 
-// lead sends connections elsewhere from now on.
-func (n *route) lead(target string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.target = target
-}
-
 func (n *route) connections() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -122,24 +122,32 @@ func watchAgent(ctx context.Context, s *server, pid int) ([]row, error) {
 	if err := s.ask("release", &at); err != nil {
 		return nil, err
 	}
-	var peak float64
-	for {
-		now, err := statusMiB(pid, "VmHWM:")
-		if err != nil || now == 0 {
-			break // it has ended, to reboot
-		}
-		peak = now
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(tick):
-		}
+	peak, err := peakMiB(ctx, pid)
+	if err != nil {
+		return nil, err
 	}
 	return []row{
 		atMost("memory of ganglion-link, idle", idle, "MiB", 12),
 		atMost("memory of ganglion-link, peak of an update", peak, "MiB", 24),
 		atMost("ganglion-link idle", 100*(after-before).Seconds()/linkTime.Seconds(), "% of a core", 0.1),
 	}, nil
+}
+
+// peakMiB is the most memory a process had when it ended, to reboot. Its parent
+// must not have waited for it.
+func peakMiB(ctx context.Context, pid int) (peak float64, err error) {
+	for {
+		now, err := statusMiB(pid, "VmHWM:")
+		if err != nil || now == 0 {
+			return peak, err
+		}
+		peak = now
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(tick):
+		}
+	}
 }
 
 // statusMiB reads a line of /proc/PID/status, in MiB; 0 if there is none, as
