@@ -15,31 +15,24 @@ import (
 func deviceCommand(inv *invocation) *cobra.Command {
 	return family("device", "Units in the field", deviceScriptCommand(inv),
 		deviceListCommand(inv), deviceShowCommand(inv), deviceCreateCommand(inv), deviceUpdateCommand(inv), deviceUpgradeCommand(inv),
-		deviceOrder(inv, "reboot", "Ask a connected device to restart", "%s was asked to reboot", func(ctx context.Context, p *rest.ProductClient, id string) error {
-			return p.DeviceCommand(ctx, id, "reboot")
-		}),
-		deviceOrder(inv, "reconnect", "Close a device's connection; it comes back", "%s was asked to reconnect", func(ctx context.Context, p *rest.ProductClient, id string) error {
-			return p.DeviceCommand(ctx, id, "reconnect")
-		}),
-		deviceOrder(inv, "identify", "Ask a connected device to show itself", "%s was asked to identify itself", func(ctx context.Context, p *rest.ProductClient, id string) error {
-			return p.DeviceCommand(ctx, id, "identify")
-		}),
+		deviceOrder(inv, "reboot", "Ask a connected device to restart", "%s was asked to reboot", command("reboot")),
+		deviceOrder(inv, "reconnect", "Close a device's connection; it comes back", "%s was asked to reconnect", command("reconnect")),
+		deviceOrder(inv, "identify", "Ask a connected device to show itself", "%s was asked to identify itself", command("identify")),
 		deviceOrder(inv, "clear-penalty", "Let a device out of the penalty box", "%s may be updated again", func(ctx context.Context, p *rest.ProductClient, id string) error {
 			return p.ClearPenalty(ctx, id)
 		}),
-		deviceOrder(inv, "approve", "Let a device in that waits for approval", "%s may connect", func(ctx context.Context, p *rest.ProductClient, id string) error {
-			return p.DeviceCommand(ctx, id, "approve")
-		}),
-		deviceOrder(inv, "reject", "Remove a device that waits for approval, and refuse it from then on", "%s was rejected", func(ctx context.Context, p *rest.ProductClient, id string) error {
-			return p.DeviceCommand(ctx, id, "reject")
-		}),
-		deviceOrder(inv, "admit", "Let a device in, whether it waits or is quarantined", "%s may connect", func(ctx context.Context, p *rest.ProductClient, id string) error {
-			return p.DeviceCommand(ctx, id, "admit")
-		}),
+		deviceOrder(inv, "approve", "Let a device in that waits for approval", "%s may connect", command("approve")),
+		deviceOrder(inv, "reject", "Remove a device that waits for approval, and refuse it from then on", "%s was rejected", command("reject")),
+		deviceOrder(inv, "admit", "Let a device in, whether it waits or is quarantined", "%s may connect", command("admit")),
 		deviceQuarantineCommand(inv), deviceDoctorCommand(inv), deviceDeleteCommand(inv), deviceCertificateCommand(inv))
 }
 
 // deviceOrder is a command that asks one thing of one device.
+// command orders what the server knows by the same name.
+func command(name string) func(context.Context, *rest.ProductClient, string) error {
+	return func(ctx context.Context, p *rest.ProductClient, id string) error { return p.DeviceCommand(ctx, id, name) }
+}
+
 func deviceOrder(inv *invocation, use, short, done string, order func(context.Context, *rest.ProductClient, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " IDENTIFIER", Short: short, Args: cobra.ExactArgs(1),

@@ -89,6 +89,12 @@ func (ts *terminals) input(in fleet.TerminalInput) {
 		return
 	}
 	flush := t.input(in)
+	ts.unlock(t, flush)
+}
+
+// unlock lets go of a terminal, and has written what it put into the queue of a
+// session; nil: of none.
+func (ts *terminals) unlock(t *terminal, flush *session) {
 	t.mu.Unlock()
 	if flush != nil {
 		ts.g.flush(flush)
@@ -102,10 +108,7 @@ func (ts *terminals) offer(s *session, kind fleet.TerminalKind) {
 		return
 	}
 	flush := t.attach(s)
-	t.mu.Unlock()
-	if flush != nil {
-		ts.g.flush(flush)
-	}
+	ts.unlock(t, flush)
 }
 
 // withdraw notes that the device of s, which is still there, has a terminal no
@@ -192,10 +195,7 @@ func (ts *terminals) shellStarted(s *session) {
 		t.status("", fleet.TerminalReady, "")
 		flush = t.fit()
 	}
-	t.mu.Unlock()
-	if flush != nil {
-		ts.g.flush(flush)
-	}
+	ts.unlock(t, flush)
 }
 
 // shellEnded notes that a shell ended, or did not start.
@@ -213,10 +213,7 @@ func (ts *terminals) shellEnded(s *session, state, detail string) {
 			flush = t.startShell()
 		}
 	}
-	t.mu.Unlock()
-	if flush != nil {
-		ts.g.flush(flush)
-	}
+	ts.unlock(t, flush)
 }
 
 // sweep lets viewers go who gave no sign, ends shells nobody looks at, and
@@ -231,10 +228,7 @@ func (ts *terminals) sweep(now time.Time) {
 	for _, t := range list {
 		t.mu.Lock()
 		flush := t.sweep(now)
-		t.mu.Unlock()
-		if flush != nil {
-			ts.g.flush(flush)
-		}
+		ts.unlock(t, flush)
 	}
 }
 
