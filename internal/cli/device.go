@@ -30,7 +30,9 @@ func deviceCommand(inv *invocation) *cobra.Command {
 // deviceOrder is a command that asks one thing of one device.
 // command orders what the server knows by the same name.
 func command(name string) func(context.Context, *rest.ProductClient, string) error {
-	return func(ctx context.Context, p *rest.ProductClient, id string) error { return p.DeviceCommand(ctx, id, name) }
+	return func(ctx context.Context, p *rest.ProductClient, id string) error {
+		return p.DeviceCommand(ctx, id, name)
+	}
 }
 
 func deviceOrder(inv *invocation, use, short, done string, order func(context.Context, *rest.ProductClient, string) error) *cobra.Command {
