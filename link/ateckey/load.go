@@ -180,16 +180,7 @@ func (k *Key) Identifier() string { return k.name }
 
 // pair reads the certificates and joins them with the key.
 func (k *Key) pair(ctx context.Context, c Config) (tls.Certificate, error) {
-	var chain []*x509.Certificate
-	var err error
-	switch {
-	case c.CertFile != "":
-		chain, err = clientcert.ReadFile(c.CertFile)
-	case len(c.CertPEM) > 0:
-		chain, err = clientcert.Parse(c.CertPEM)
-	default:
-		chain, err = k.certificates(ctx, c.Pair)
-	}
+	chain, err := clientcert.Choose(c.CertFile, c.CertPEM, func() ([]*x509.Certificate, error) { return k.certificates(ctx, c.Pair) })
 	if err != nil {
 		return tls.Certificate{}, err
 	}

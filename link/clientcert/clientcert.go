@@ -97,6 +97,18 @@ func ReadFile(path string) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
+// Choose returns the certificates of a file where one is named, else those of
+// the text where there is some, else those that the key's own place holds.
+func Choose(file string, text []byte, stored func() ([]*x509.Certificate, error)) ([]*x509.Certificate, error) {
+	switch {
+	case file != "":
+		return ReadFile(file)
+	case len(text) > 0:
+		return Parse(text)
+	}
+	return stored()
+}
+
 // Pair joins a chain with the key of its first certificate. If they do not
 // belong together the error is ErrMismatch.
 func Pair(chain []*x509.Certificate, key crypto.Signer) (tls.Certificate, error) {

@@ -54,16 +54,7 @@ func OpenKey(ctx context.Context, c Config) (crypto.Signer, io.Closer, error) {
 }
 
 func (k *Key) pair(ctx context.Context, c Config) (tls.Certificate, error) {
-	var chain []*x509.Certificate
-	var err error
-	switch {
-	case c.CertFile != "":
-		chain, err = clientcert.ReadFile(c.CertFile)
-	case len(c.CertPEM) > 0:
-		chain, err = clientcert.Parse(c.CertPEM)
-	default:
-		chain, err = k.certificates()
-	}
+	chain, err := clientcert.Choose(c.CertFile, c.CertPEM, k.certificates)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

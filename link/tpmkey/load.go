@@ -50,7 +50,7 @@ func Load(ctx context.Context, c Config) (tls.Certificate, io.Closer, error) {
 	if err != nil {
 		return tls.Certificate{}, nil, err
 	}
-	chain, err := certificates(d, c)
+	chain, err := clientcert.Choose(c.CertFile, c.CertPEM, func() ([]*x509.Certificate, error) { return storedCertificates(d, c) })
 	if err != nil {
 		d.Close()
 		return tls.Certificate{}, nil, err
@@ -69,13 +69,8 @@ func Load(ctx context.Context, c Config) (tls.Certificate, io.Closer, error) {
 	return pair, key, nil
 }
 
-func certificates(d *device, c Config) ([]*x509.Certificate, error) {
-	switch {
-	case c.CertFile != "":
-		return clientcert.ReadFile(c.CertFile)
-	case len(c.CertPEM) > 0:
-		return clientcert.Parse(c.CertPEM)
-	}
+// storedCertificates are those in an index of the TPM.
+func storedCertificates(d *device, c Config) ([]*x509.Certificate, error) {
 	index := tpm2.TPMHandle(c.CertIndex)
 	if index == 0 {
 		index = DefaultCertificateIndex
