@@ -31,7 +31,7 @@ func (s *session) handleConsole(m phx.Message) {
 	case m.Event == phx.EventJoin:
 		s.joinConsole(m)
 		return
-	case current == "" || m.JoinRef != "" && m.JoinRef != current:
+	case stale(m, current):
 		s.g.metrics.ignore("stale")
 		return
 	}

@@ -23,7 +23,7 @@ func (s *session) handleDevice(m phx.Message) {
 	case m.Event == phx.EventJoin:
 		s.join(m, current != "")
 		return
-	case current == "" || m.JoinRef != "" && m.JoinRef != current:
+	case stale(m, current):
 		s.g.metrics.ignore("stale") // of a join that is over, or that never was
 		return
 	}

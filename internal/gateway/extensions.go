@@ -51,7 +51,7 @@ func (s *session) handleExtensions(m phx.Message) {
 	switch {
 	case m.Event == phx.EventJoin:
 		s.joinExtensions(m)
-	case current == "" || m.JoinRef != "" && m.JoinRef != current:
+	case stale(m, current):
 		s.g.metrics.ignore("stale")
 	case m.Event == phx.EventLeave:
 		if m.Ref != "" {

@@ -93,6 +93,12 @@ func (s *session) handleUnknownTopic(m phx.Message) {
 	}
 }
 
+// stale reports whether a message is of a join that is over, or that never
+// was. current is the reference of the topic's join; old devices name none.
+func stale(m phx.Message, current string) bool {
+	return current == "" || m.JoinRef != "" && m.JoinRef != current
+}
+
 // left confirms that a device left a topic that it joined with joinRef.
 func (s *session) left(m phx.Message, joinRef string) {
 	s.say(phx.AppendReply(nil, m.JoinRef, m.Ref, m.Topic, phx.StatusOK, nil))
