@@ -86,25 +86,16 @@ func idle(ctx context.Context, dir, uuid string, list []*device) (m memory, err 
 	if err != nil {
 		return m, err
 	}
-	b, err := newBench(s)
-	if err != nil {
-		return m, err
-	}
+	s.OldUUID = uuid
 	defer closeAll(list)
-	connect := func(d *device, i int) error {
-		if err := b.connect(ctx, d, i); err != nil {
-			return err
-		}
-		return d.settle(uuid)
-	}
-	if _, err := each(list[:warmUp], connect); err != nil {
+	if _, err := connectAll(ctx, s, list[:warmUp], (*device).settle); err != nil {
 		return m, err
 	}
 	closeAll(list[:warmUp])
 	if err := s.ask("rss", &m.empty); err != nil {
 		return m, err
 	}
-	if _, err := each(list[warmUp:], connect); err != nil {
+	if _, err := connectAll(ctx, s, list[warmUp:], (*device).settle); err != nil {
 		return m, err
 	}
 	if err := s.ask("natural", &m.natural); err != nil {

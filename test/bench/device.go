@@ -179,6 +179,21 @@ func (d *device) read() ([]byte, error) {
 	return payload, err
 }
 
+// connectAll upgrades devices and lets them join with the firmware they have at
+// first; nil: not at all.
+func connectAll(ctx context.Context, s *server, list []*device, join func(*device, string) error) (timing, error) {
+	b, err := newBench(s)
+	if err != nil {
+		return timing{}, err
+	}
+	return each(list, func(d *device, i int) error {
+		if err := b.connect(ctx, d, i); err != nil || join == nil {
+			return err
+		}
+		return join(d, s.OldUUID)
+	})
+}
+
 func closeAll(list []*device) {
 	for _, d := range list {
 		if d.conn != nil {

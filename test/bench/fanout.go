@@ -38,18 +38,10 @@ func releaseToLast(ctx context.Context, dir string, prepared *server) (time.Dura
 	if err != nil {
 		return 0, 0, err
 	}
-	b, err := newBench(s)
-	if err != nil {
-		return 0, 0, err
-	}
+	s.OldUUID = prepared.OldUUID
 	devices := sign(names("told-", fanOutDevices), prepared.Key, prepared.Secret)
 	defer closeAll(devices)
-	if _, err := each(devices, func(d *device, i int) error {
-		if err := b.connect(ctx, d, i); err != nil {
-			return err
-		}
-		return d.join(prepared.OldUUID)
-	}); err != nil {
+	if _, err := connectAll(ctx, s, devices, (*device).join); err != nil {
 		return 0, 0, err
 	}
 	wait := lastFrame(devices)
@@ -69,13 +61,9 @@ func directToLast(ctx context.Context, dir string, size int) (time.Duration, err
 	if err != nil {
 		return 0, err
 	}
-	b, err := newBench(s)
-	if err != nil {
-		return 0, err
-	}
 	devices := sign(names("told-", fanOutDevices), "nhp_x", "x")
 	defer closeAll(devices)
-	if _, err := each(devices, func(d *device, i int) error { return b.connect(ctx, d, i) }); err != nil {
+	if _, err := connectAll(ctx, s, devices, nil); err != nil {
 		return 0, err
 	}
 	wait := lastFrame(devices)

@@ -79,11 +79,11 @@ func (w way) measure(ctx context.Context, dir string, prepared *server) ([]row, 
 		if err != nil {
 			return nil, err
 		}
-		bare, err := joinRate(ctx, plain, list, false)
+		bare, err := joinRate(ctx, plain, list, nil)
 		if err != nil {
 			return nil, err
 		}
-		first, err := joinRate(ctx, s, list, true)
+		first, err := joinRate(ctx, s, list, (*device).join)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +92,7 @@ func (w way) measure(ctx context.Context, dir string, prepared *server) ([]row, 
 				return nil, err
 			}
 		}
-		again, err := joinRate(ctx, s, list, true)
+		again, err := joinRate(ctx, s, list, (*device).join)
 		if err != nil {
 			return nil, err
 		}
@@ -117,11 +117,7 @@ func (w way) measure(ctx context.Context, dir string, prepared *server) ([]row, 
 	return rows, s.stop()
 }
 
-func joinRate(ctx context.Context, s *server, list []*device, join bool) (r rate, err error) {
-	b, err := newBench(s)
-	if err != nil {
-		return r, err
-	}
+func joinRate(ctx context.Context, s *server, list []*device, join func(*device, string) error) (r rate, err error) {
 	defer closeAll(list)
 	if err := s.calm(); err != nil { // those before have left
 		return r, err
@@ -130,13 +126,7 @@ func joinRate(ctx context.Context, s *server, list []*device, join bool) (r rate
 	if err := s.ask("cpu", &before); err != nil {
 		return r, err
 	}
-	r.timing, err = each(list, func(d *device, i int) error {
-		if err := b.connect(ctx, d, i); err != nil || !join {
-			return err
-		}
-		return d.join(s.OldUUID)
-	})
-	if err != nil {
+	if r.timing, err = connectAll(ctx, s, list, join); err != nil {
 		return r, err
 	}
 	if err := s.calm(); err != nil { // all is written

@@ -38,7 +38,7 @@ func restart(ctx context.Context, dir string) ([]row, error) {
 	s.OldUUID = prepared.OldUUID
 	list := names("back-", restartDevices)
 	devices := sign(list, prepared.Key, prepared.Secret)
-	if err := connectAll(ctx, s, devices, (*device).settle); err != nil {
+	if _, err := connectAll(ctx, s, devices, (*device).settle); err != nil {
 		return nil, err
 	}
 	share, err := idleShare(s, devices)
@@ -60,7 +60,7 @@ func restart(ctx context.Context, dir string) ([]row, error) {
 	defer closeAll(devices)
 	watch := watchPages(ctx, "http://"+s.Web+"/signin")
 	start := time.Now()
-	if err := connectAll(ctx, s, devices, (*device).join); err != nil {
+	if _, err := connectAll(ctx, s, devices, (*device).join); err != nil {
 		return nil, err
 	}
 	took := time.Since(start)
@@ -76,32 +76,14 @@ func restart(ctx context.Context, dir string) ([]row, error) {
 	}, s.stop()
 }
 
-func connectAll(ctx context.Context, s *server, devices []*device, join func(*device, string) error) error {
-	b, err := newBench(s)
-	if err != nil {
-		return err
-	}
-	_, err = each(devices, func(d *device, i int) error {
-		if err := b.connect(ctx, d, i); err != nil {
-			return err
-		}
-		return join(d, s.OldUUID)
-	})
-	return err
-}
-
 func bareUpgrades(ctx context.Context, dir string) (time.Duration, error) {
 	s, err := startChild(ctx, "bare", dir)
 	if err != nil {
 		return 0, err
 	}
-	b, err := newBench(s)
-	if err != nil {
-		return 0, err
-	}
 	devices := sign(names("back-", restartDevices), "nhp_x", "x")
 	defer closeAll(devices)
-	t, err := each(devices, func(d *device, i int) error { return b.connect(ctx, d, i) })
+	t, err := connectAll(ctx, s, devices, nil)
 	return t.total, errors.Join(err, s.stop())
 }
 
