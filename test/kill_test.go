@@ -259,6 +259,32 @@ func TestKillServerDuringRollout(t *testing.T) {
 	}
 }
 
+// within waits for what nothing tells of: the work of other processes.
+func within(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.After(storyTimeout); !done(); {
+		select {
+		case <-deadline:
+			t.Fatalf("not so within %s: %s", storyTimeout, what)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// written is how many bytes the files below a directory have.
+func written(dir string) (size int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil //nolint:nilerr // files come and go
+		}
+		if info, err := e.Info(); err == nil {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size
+}
+
 // stallingProxy stands before the web listener: downloads stop half-way until
 // it is opened. It remembers where resumed downloads began.
 type stallingProxy struct {
@@ -352,7 +378,14 @@ func TestKillLink(t *testing.T) {
 	if _, err := r.product.ChangeDeploymentGroup(r.ctx, worldGroup, rest.DeploymentGroupChange{FailureThreshold: &patient}); err != nil {
 		t.Fatal(err)
 	}
-	r.release(r.publish(next))
+	release := r.publish(next)
+	// From then on the checksums of the parts are offered too. What was
+	// downloaded without them is not used with them.
+	within(t, "the firmware is ready", func() bool {
+		f, err := r.product.Firmware(r.ctx, release.UUID)
+		return err == nil && f.Status == "ready"
+	})
+	r.release(release)
 	b := simulate.Board{Image: filepath.Join(r.dir, "alpha.img")}
 	install(t, b, old)
 	config := filepath.Join(r.dir, "link.toml")
@@ -362,6 +395,7 @@ func TestKillLink(t *testing.T) {
 
 	run := boot(t, b, config)
 	front.stalled(t)
+	within(t, "anything of the download is on the disk", func() bool { return written(filepath.Join(r.dir, "cache")) > 0 })
 	kill(t, run.Cmd)
 	front.open()
 

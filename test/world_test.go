@@ -68,8 +68,7 @@ func newWorld(t *testing.T, database string, change ...func(*app.Config)) *world
 	for _, f := range change {
 		f(&c)
 	}
-	w.config, w.wire = c, wirecheck.New(time.Now)
-	t.Cleanup(func() { w.wire.Fail(t) }) // after the server has stopped
+	w.config = c
 	w.start()
 	t.Cleanup(func() {
 		if w.stop != nil {
@@ -112,6 +111,10 @@ func freeAddress(t *testing.T) string {
 // start opens the server and serves until stop.
 func (w *world) start() {
 	w.t.Helper()
+	if w.wire == nil {
+		w.wire = wirecheck.New(time.Now)
+		w.t.Cleanup(func() { w.wire.Fail(w.t) }) // after the server has stopped
+	}
 	server, err := app.Open(context.Background(), w.config, w.log, app.Recording(w.wire.Record))
 	if err != nil {
 		w.t.Fatalf("start the server: %v", err)
